@@ -1,0 +1,390 @@
+package emulator
+
+import (
+	"container/list"
+	"encoding/json"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// maxApplications bounds what a server without Options.SubAppIDs remembers.
+const maxApplications = 1024
+
+// queues hold the events of all applications. One lock guards them: what is
+// done under it is short, and the journal gets one order.
+type queues struct {
+	opts    *Options
+	handles handleCodec
+	closed  <-chan struct{} // ends every long poll
+
+	mu        sync.Mutex
+	apps      map[uint64]*application
+	order     []*application
+	messages  map[int64]*message // the unconfirmed ones, by number
+	last      int64              // number of the newest event
+	confirmed bitset
+	journal   journal
+	pushes    messageList // events in PUSH mode that no post has taken up yet
+	posters   int         // goroutines that post
+}
+
+// application is one application's queue. Guarded by queues.mu.
+type application struct {
+	id      uint64
+	index   uint16
+	ready   messageList
+	leased  messageList
+	ages    messageList
+	waiters list.List // of *waiter, the longest waiting first
+	counts  Counts
+	config  eventConfig
+
+	reported   int // what DescribeEventsState answered last
+	reportedAt time.Time
+}
+
+// Counts of one application, or of all together.
+type Counts struct {
+	Published   int64 `json:"published"`
+	Delivered   int64 `json:"delivered"`   // deliveries, redeliveries included
+	Redelivered int64 `json:"redelivered"` // deliveries after an event's first
+	Confirmed   int64 `json:"confirmed"`
+	Expired     int64 `json:"expired"` // leases that ran out
+	Purged      int64 `json:"purged"`  // unconfirmed events past the retention time
+	Refused     int64 `json:"refused"` // stale or unknown handles given to ConfirmEvents
+	Ready       int64 `json:"ready"`   // events that can be pulled now
+	Leased      int64 `json:"leased"`  // events whose lease runs now
+	Waiting     int64 `json:"waiting"` // long polls that wait now
+
+	Pushed       int64 `json:"pushed,omitempty"`       // posts in PUSH mode, repeated ones included
+	Acknowledged int64 `json:"acknowledged,omitempty"` // events whose post was answered
+	GivenUp      int64 `json:"given_up,omitempty"`     // events whose last post failed: they are lost
+	Pushing      int64 `json:"pushing,omitempty"`      // events that wait for a post or its answer now
+}
+
+func (c *Counts) add(o Counts) {
+	c.Published += o.Published
+	c.Delivered += o.Delivered
+	c.Redelivered += o.Redelivered
+	c.Confirmed += o.Confirmed
+	c.Expired += o.Expired
+	c.Purged += o.Purged
+	c.Refused += o.Refused
+	c.Ready += o.Ready
+	c.Leased += o.Leased
+	c.Waiting += o.Waiting
+	c.Pushed += o.Pushed
+	c.Acknowledged += o.Acknowledged
+	c.GivenUp += o.GivenUp
+	c.Pushing += o.Pushing
+}
+
+func newQueues(opts *Options, handles handleCodec, closed <-chan struct{}) *queues {
+	q := &queues{
+		opts:     opts,
+		handles:  handles,
+		closed:   closed,
+		apps:     make(map[uint64]*application),
+		messages: make(map[int64]*message),
+		journal:  journal{size: opts.JournalSize},
+	}
+	for _, id := range opts.SubAppIDs {
+		q.open(id)
+	}
+	return q
+}
+
+// open returns the application, making it when it is new.
+func (q *queues) open(id uint64) *application {
+	if app := q.apps[id]; app != nil {
+		return app
+	}
+	app := &application{id: id, index: uint16(len(q.order)), config: newEventConfig(q.opts)}
+	app.ages.kind = byAge
+	q.apps[id] = app
+	q.order = append(q.order, app)
+	return app
+}
+
+// application finds an application; any exists while Options.SubAppIDs is
+// empty.
+func (q *queues) application(id uint64) (*application, *apiError) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if app := q.apps[id]; app != nil {
+		return app, nil
+	}
+	if len(q.opts.SubAppIDs) > 0 {
+		return nil, refuse(codeInvalidSubAppID, "The SubAppId %d does not exist.", id)
+	}
+	if len(q.order) >= maxApplications {
+		return nil, refuse(codeLimitExceeded, "The emulator keeps at most %d applications.", maxApplications)
+	}
+	return q.open(id), nil
+}
+
+// publish appends events and returns the number of the first; the others
+// follow it.
+func (q *queues) publish(app *application, contents []json.RawMessage) (first int64, err error) {
+	tails := make([][]byte, len(contents))
+	for i, content := range contents {
+		if tails[i], err = prepare(content, q.opts.Variants.NullFields); err != nil {
+			return 0, fmt.Errorf("event %d of %d: %w", i+1, len(contents), err)
+		}
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	now := time.Now()
+	q.advance(now)
+	if len(q.messages)+len(tails) > q.opts.MaxEvents {
+		return 0, fmt.Errorf("%d events would make more than MaxEvents (%d) unconfirmed ones: confirm some, or raise the limit",
+			len(tails), q.opts.MaxEvents)
+	}
+	first = q.last + 1
+	for _, tail := range tails {
+		q.last++
+		m := &message{number: q.last, app: app, tail: tail, published: now}
+		q.messages[m.number] = m
+		if app.config.pushing(now) {
+			m.place = placePushing
+			q.pushes.pushBack(m)
+			app.counts.Pushing++
+		} else {
+			app.ready.pushBack(m)
+			app.ages.pushBack(m)
+		}
+		app.counts.Published++
+		q.note(now, KindPublished, m, 0)
+	}
+	if len(tails) > 0 {
+		app.wake() // who wakes the next, if there is more than one answer's worth
+	}
+	return first, nil
+}
+
+// advance does what has become due: leases that ran out, events past
+// retention. Nothing else looks at the clock, so an idle server has no timer.
+func (q *queues) advance(now time.Time) {
+	for _, app := range q.order {
+		var before *message // what came back together stays in order
+		for m := app.leased.head; m != nil && !now.Before(m.expires); m = app.leased.head {
+			app.leased.remove(m)
+			app.counts.Expired++
+			q.note(m.expires, KindExpired, m, m.count)
+			if m.expired {
+				q.purge(m, m.expires)
+				continue
+			}
+			m.place = placeReady
+			if q.opts.Variants.RedeliverLast {
+				app.ready.pushBack(m)
+			} else {
+				app.ready.insertAfter(before, m)
+				before = m
+			}
+		}
+		for m := app.ages.head; m != nil && now.Sub(m.published) >= q.opts.Retention; m = app.ages.head {
+			app.ages.remove(m)
+			m.expired = true
+			if m.place == placeReady {
+				app.ready.remove(m)
+				q.purge(m, m.published.Add(q.opts.Retention))
+			}
+		}
+	}
+}
+
+// drop forgets an event that is in no list any more.
+func (q *queues) drop(m *message) {
+	m.place = placeGone
+	m.tail = nil
+	delete(q.messages, m.number)
+}
+
+func (q *queues) purge(m *message, at time.Time) {
+	q.drop(m)
+	m.app.counts.Purged++
+	q.note(at, KindPurged, m, 0)
+}
+
+// take leases up to limit events and appends their JSON to dst; with double,
+// each event twice. batch is only filled when leases start with the answer.
+func (q *queues) take(app *application, now time.Time, limit int, double bool, dst []byte) (_ []byte, batch []*message, n int) {
+	copies := 1
+	if double {
+		copies = 2
+	}
+	for m := app.ready.head; m != nil && (n == 0 || n+copies <= limit); m = app.ready.head {
+		app.ready.remove(m)
+		m.firstOpen = m.count + 1
+		for range copies {
+			m.count++
+			if n++; n > 1 {
+				dst = append(dst, ',')
+			}
+			dst = append(dst, `{"`+handleKey+`":"`...)
+			dst = q.handles.append(dst, q.delivery(m, m.count))
+			dst = append(dst, '"')
+			if m.tail[0] != '}' {
+				dst = append(dst, ',')
+			}
+			dst = append(dst, m.tail...)
+			app.counts.Delivered++
+			if m.count > 1 {
+				app.counts.Redelivered++
+			}
+			q.note(now, KindLeased, m, m.count)
+		}
+		if q.opts.Variants.LeaseFromAnswer {
+			m.place = placeAnswering
+			batch = append(batch, m)
+		} else {
+			q.lease(m, now)
+		}
+	}
+	return dst, batch, n
+}
+
+func (q *queues) lease(m *message, now time.Time) {
+	m.place = placeLeased
+	m.expires = now.Add(q.opts.Lease)
+	m.app.leased.pushBack(m)
+}
+
+// startLeases starts the leases of a batch whose answer leaves now.
+func (q *queues) startLeases(batch []*message) {
+	if len(batch) == 0 {
+		return
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	now := time.Now()
+	q.advance(now)
+	for _, m := range batch {
+		if m.place == placeAnswering {
+			q.lease(m, now)
+		}
+	}
+}
+
+func (q *queues) delivery(m *message, count uint32) delivery {
+	if q.opts.Variants.StableHandles {
+		count = 0
+	}
+	return delivery{event: m.number, app: m.app.index, count: count}
+}
+
+// confirm deletes the events of the handles, or refuses.
+func (q *queues) confirm(app *application, handles []string) *apiError {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	now := time.Now()
+	q.advance(now)
+	variants := &q.opts.Variants
+	valid := make([]confirmation, 0, 16)
+	refused := 0
+	for _, handle := range handles {
+		if c, ok := q.resolve(app, handle); ok {
+			valid = append(valid, c)
+			continue
+		}
+		refused++
+		app.counts.Refused++
+		q.journal.add(Entry{Time: now, Kind: KindRefused, SubAppID: app.id, Event: q.numberOf(handle),
+			Handle: clip(handle), Action: ActionConfirmEvents, Code: variants.StaleCode})
+	}
+	if refused > 0 && variants.StaleBatch == StaleRefuseAll {
+		valid = nil
+	}
+	for _, c := range valid {
+		if c.message != nil {
+			q.settle(c, now)
+		}
+	}
+	if refused > 0 && variants.StaleBatch != StaleIgnore {
+		err := refuse(variants.StaleCode, "%d of the EventHandles are invalid or expired.", refused)
+		err.quiet = true
+		return err
+	}
+	return nil
+}
+
+// confirmation is what one handle confirms; no message when there is nothing
+// left to do.
+type confirmation struct {
+	message *message
+	count   uint32 // which delivery the handle is of
+}
+
+// resolve tells whether a handle confirms, and what.
+func (q *queues) resolve(app *application, handle string) (confirmation, bool) {
+	d, ok := q.handles.parse(handle)
+	if !ok || d.app != app.index {
+		return confirmation{}, false
+	}
+	m := q.messages[d.event]
+	if m == nil {
+		return confirmation{}, q.confirmed.has(d.event) && q.opts.Variants.ReconfirmOK
+	}
+	if d.count == 0 { // a stable handle
+		d.count = m.count
+	}
+	open := m.place == placeLeased || m.place == placeAnswering
+	current := open && d.count >= m.firstOpen
+	return confirmation{m, d.count}, current || q.opts.Variants.OldHandleConfirms
+}
+
+func (q *queues) numberOf(handle string) int64 {
+	d, _ := q.handles.parse(handle)
+	return d.event
+}
+
+// settle deletes a confirmed event. A handle may be in a batch twice.
+func (q *queues) settle(c confirmation, now time.Time) {
+	m := c.message
+	switch m.place {
+	case placeGone:
+		return
+	case placeReady:
+		m.app.ready.remove(m)
+	case placeLeased:
+		m.app.leased.remove(m)
+	case placeAnswering, placePushing:
+	}
+	if !m.expired {
+		m.app.ages.remove(m)
+	}
+	q.drop(m)
+	q.confirmed.set(m.number)
+	m.app.counts.Confirmed++
+	q.note(now, KindConfirmed, m, c.count)
+}
+
+func (q *queues) note(at time.Time, kind Kind, m *message, count uint32) {
+	q.journal.add(Entry{Time: at, Kind: kind, SubAppID: m.app.id, Event: m.number,
+		app: m.app.index, count: count, known: count > 0})
+}
+
+// clip bounds a text from outside that is kept.
+func clip(s string) string {
+	const limit = 256
+	if len(s) > limit {
+		return s[:limit]
+	}
+	return s
+}
+
+// bitset remembers event numbers at one bit each.
+type bitset []uint64
+
+func (b *bitset) set(n int64) {
+	for int64(len(*b)) <= n/64 {
+		*b = append(*b, 0)
+	}
+	(*b)[n/64] |= 1 << (n % 64)
+}
+
+func (b bitset) has(n int64) bool {
+	return n >= 0 && n/64 < int64(len(b)) && b[n/64]&(1<<(n%64)) != 0
+}

@@ -1,0 +1,49 @@
+// Package event holds what vodrelay moves: one notification of Tencent Cloud VOD, its stable ID, and the
+// forms in which it travels on. The package is pure: it does no I/O, and an Event is never changed after
+// it was decoded.
+package event
+
+import (
+	"encoding/json"
+	"errors"
+	"time"
+)
+
+// LeaseTime is how long a pulled event can be confirmed before the queue delivers it again. Nothing
+// extends it. Source: https://cloud.tencent.com/document/api/266/33433.
+const LeaseTime = 30 * time.Second
+
+// MaxBatch is the most events that one PullEvents returns and the most handles that one ConfirmEvents
+// takes. Sources: https://cloud.tencent.com/document/api/266/33433 and .../33434.
+const MaxBatch = 16
+
+// ErrStaleHandle is wrapped by the error of a confirm that was refused because of the handles in it: one
+// of them (which one, the API does not say) is expired, unknown or confirmed already. A batch of several
+// is worth splitting; a single handle is worth giving up, its event comes back if it is still in the queue.
+var ErrStaleHandle = errors.New("the queue refused the event handles")
+
+// Event is one notification. It is a value: whoever changes an event makes a new one.
+type Event struct {
+	// ID is the same on every delivery of the notification, pulled or pushed: a hash over Type and
+	// payload, 32 hexadecimal digits. VOD itself gives events no ID, and EventHandle is not one.
+	ID string
+	// Type is EventType as VOD sent it, such as "NewFileUpload", or Unknown.
+	Type string
+	// SubAppID is the application whose queue the event came from; 0 when none was named.
+	SubAppID uint64
+	// Raw is EventContent as VOD sent it, without EventHandle: a JSON object with every byte of every
+	// value kept. Read-only.
+	Raw json.RawMessage
+}
+
+// Delivery is one event as it was pulled once.
+type Delivery struct {
+	Event
+	// Handle confirms this delivery and no other. It is opaque, of any length, and empty when the
+	// delivery cannot be confirmed.
+	Handle string
+	// ReceivedAt is when the reply that carried the delivery began to arrive.
+	ReceivedAt time.Time
+	// Deadline is ReceivedAt plus LeaseTime: past it the queue may have delivered the event again.
+	Deadline time.Time
+}

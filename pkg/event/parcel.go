@@ -1,0 +1,81 @@
+package event
+
+import (
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// Parcel is the unit of durable work: one event for one sink, kept in a store until the sink has accepted
+// it. There is at most one for each Key, however often the event is delivered.
+type Parcel struct {
+	Event // as the processors left it
+	Sink  string
+	State ParcelState
+	// Attempts counts the sends that were made and failed.
+	Attempts int
+	// Next is when it is due again; without meaning when it is dead.
+	Next time.Time
+	// FirstError and LastError are the texts of the first and the latest failure; "" when none was made.
+	FirstError, LastError string
+	Created, Updated      time.Time
+}
+
+// ParcelState tells who acts next on a parcel.
+type ParcelState string
+
+// The states.
+const (
+	ParcelWaiting ParcelState = "waiting" // the relay sends it when it is due
+	ParcelDead    ParcelState = "dead"    // a person decides
+)
+
+// ParcelKey identifies a parcel.
+type ParcelKey struct {
+	SubAppID uint64
+	EventID  string
+	Sink     string
+}
+
+// Key identifies the parcel. The application is part of it: two applications can have events of the same
+// content, and so of the same ID.
+func (p Parcel) Key() ParcelKey { return ParcelKey{p.SubAppID, p.ID, p.Sink} }
+
+// ParcelOutcome is what became of an attempt that failed.
+type ParcelOutcome struct {
+	Key ParcelKey
+	// Err is the text of the failure, as ParcelError makes it.
+	Err string
+	// Next is when the parcel is due again; without meaning when it is Dead.
+	Next time.Time
+	// Dead makes it a dead letter.
+	Dead bool
+}
+
+// MaxParcelError is the longest text of a failure in a parcel, in bytes.
+const MaxParcelError = 1 << 10
+
+// ParcelError is the text of err as a parcel keeps it: at most MaxParcelError bytes, and nothing that a
+// database refuses as text. It is "" for a nil error.
+func ParcelError(err error) string {
+	if err == nil {
+		return ""
+	}
+	const rest = "..."
+	text := strings.ReplaceAll(strings.ToValidUTF8(err.Error(), "\uFFFD"), "\x00", "\uFFFD")
+	if len(text) <= MaxParcelError {
+		return text
+	}
+	end := MaxParcelError - len(rest)
+	for !utf8.RuneStart(text[end]) {
+		end--
+	}
+	return text[:end] + rest
+}
+
+// SettledMark remembers an event that was settled and whose confirm has not succeeded.
+type SettledMark struct {
+	SubAppID uint64
+	EventID  string
+	At       time.Time // when it was settled
+}

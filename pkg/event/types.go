@@ -1,0 +1,64 @@
+package event
+
+// Unknown is the Type of a notification in which no EventType could be read.
+const Unknown = "unknown"
+
+// The event types that vodrelay's own code names. Every other type travels the same way; see PayloadFields.
+const (
+	NewFileUpload         = "NewFileUpload"
+	ProcedureStateChanged = "ProcedureStateChanged"
+	FileDeleted           = "FileDeleted"
+)
+
+// payloadFields maps each documented EventType to the field of EventContent that holds its payload. The
+// names are irregular, so none can be derived from the other. Source: the field comments of EventContent
+// in tencentcloud-sdk-go vod/v20180717 v1.3.166. The list is never complete: new types appear every few
+// weeks, and nothing may depend on finding a type here.
+var payloadFields = map[string]string{
+	NewFileUpload:                                  "FileUploadEvent",
+	ProcedureStateChanged:                          "ProcedureStateChangeEvent",
+	FileDeleted:                                    "FileDeleteEvent",
+	"PullComplete":                                 "PullCompleteEvent",
+	"EditMediaComplete":                            "EditMediaCompleteEvent",
+	"SplitMediaComplete":                           "SplitMediaCompleteEvent",
+	"ComposeMediaComplete":                         "ComposeMediaCompleteEvent",
+	"ClipComplete":                                 "ClipCompleteEvent",
+	"TranscodeComplete":                            "TranscodeCompleteEvent",
+	"CreateImageSpriteComplete":                    "CreateImageSpriteCompleteEvent",
+	"ConcatComplete":                               "ConcatCompleteEvent",
+	"CreateSnapshotByTimeOffsetComplete":           "SnapshotByTimeOffsetCompleteEvent",
+	"WechatPublishComplete":                        "WechatPublishCompleteEvent",
+	"WechatMiniProgramPublishComplete":             "WechatMiniProgramPublishCompleteEvent",
+	"RemoveWatermark":                              "RemoveWatermarkCompleteEvent",
+	"RestoreMediaComplete":                         "RestoreMediaCompleteEvent",
+	"RebuildMediaComplete":                         "RebuildMediaCompleteEvent",
+	"ExtractTraceWatermarkComplete":                "ExtractTraceWatermarkCompleteEvent",
+	"ExtractCopyRightWatermarkComplete":            "ExtractCopyRightWatermarkCompleteEvent",
+	"ReviewAudioVideoComplete":                     "ReviewAudioVideoCompleteEvent",
+	"ReduceMediaBitrateComplete":                   "ReduceMediaBitrateCompleteEvent",
+	"DescribeFileAttributesComplete":               "DescribeFileAttributesCompleteEvent",
+	"QualityInspectComplete":                       "QualityInspectCompleteEvent",
+	"QualityEnhanceComplete":                       "QualityEnhanceCompleteEvent",
+	"MediaCastStatusChanged":                       "MediaCastStatusChangedEvent",
+	"PersistenceComplete":                          "PersistenceCompleteEvent",
+	"ComplexAdaptiveDynamicStreamingComplete":      "ComplexAdaptiveDynamicStreamingCompleteEvent",
+	"ProcessMediaByMPSComplete":                    "ProcessMediaByMPSCompleteEvent",
+	"AigcImageTaskComplete":                        "AigcImageCompleteEvent",
+	"AigcVideoTaskComplete":                        "AigcVideoCompleteEvent",
+	"ExtractBlindWatermarkComplete":                "ExtractBlindWatermarkComplete",
+	"SceneAigcImageCompleteEvent":                  "SceneAigcImageCompleteEvent",
+	"ProcessImageAsyncCompleteEvent":               "ProcessImageAsyncCompleteEvent",
+	"CreateAigcAdvancedCustomElementCompleteEvent": "CreateAigcAdvancedCustomElementCompleteEvent",
+	"CreateAigcCustomVoiceCompleteEvent":           "CreateAigcCustomVoiceCompleteEvent",
+	"DescribeAigcFaceInfoAsyncComplete":            "DescribeAigcFaceInfoAsyncCompleteEvent",
+}
+
+// PayloadFields returns the documented event types, each with the field of EventContent that holds its
+// payload. The map is the caller's own.
+func PayloadFields() map[string]string {
+	fields := make(map[string]string, len(payloadFields))
+	for eventType, field := range payloadFields {
+		fields[eventType] = field
+	}
+	return fields
+}
