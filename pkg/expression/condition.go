@@ -1,0 +1,68 @@
+package expression
+
+import (
+	"fmt"
+
+	"github.com/vodrelay/vodrelay/pkg/event"
+	"github.com/vodrelay/vodrelay/pkg/retry"
+)
+
+// Condition is a compiled yes-or-no expression on events. It is safe for concurrent use.
+type Condition struct{ x *Expression }
+
+// CompileCondition compiles an expression of https://expr-lang.org/docs/language-definition that is true
+// or false. It can name
+//
+//   - type, id, subject (texts) and sub_app_id (a number) of the event,
+//   - payload, the object that describes what happened, whatever its field is called,
+//   - each documented payload field, such as FileUploadEvent.MediaBasicInfo.Name,
+//   - event, the whole content,
+//
+// and call the built-in functions except repeat and type. Letter case matters. FileUploadEvent, FileDeleteEvent,
+// ProcedureStateChangeEvent and PullCompleteEvent are checked against VOD's documentation; payload, event
+// and the other fields are not.
+//
+// VOD leaves out or nulls any field, so a missing value, here called null and written nil, is no error:
+//
+//   - a field of null, a missing field and an index out of range are null;
+//   - an ordering (< <= > >=) with null is false; == and != compare with null as with any other value;
+//   - null counts as false in and, or, not, ?: and as a condition;
+//   - a calculation with null, and a function with a null argument, give null; but len(null) is 0;
+//   - functions over lists, such as any or filter, take null as a list without elements.
+//
+// Only the bounds of a range, as in 1..n, must not be null.
+//
+// So FileUploadEvent.MetaData.Duration > 60 is false on an event without MetaData. What has the wrong
+// type, such as a text where a number is needed, is an error when it is met. fromJSON gives null for a
+// text that is not JSON. Integers of up to 64 bits compare exactly; calculations beyond int64 are in
+// float64.
+//
+// An expression has no access to anything but the event and the clock, and at most 8 KiB, 1,000
+// operations and a million list elements made at run time. Nothing ends an expression that goes through
+// one list for each element of another for each element of a third; write no such expression.
+//
+// The error is one line that names the expression, the place, and the nearest names.
+func CompileCondition(src string) (*Condition, error) {
+	x, err := compile(src, true)
+	if err != nil {
+		return nil, err
+	}
+	return &Condition{x}, nil
+}
+
+// Match evaluates the condition on e. Only what the expression names is decoded. An error is permanent:
+// the same event gives the same error again.
+func (c *Condition) Match(e event.Event) (bool, error) {
+	v, err := c.x.eval(e)
+	if err != nil {
+		return false, retry.Permanent(err)
+	}
+	matched, err := truth(v)
+	if err != nil {
+		return false, retry.Permanent(fmt.Errorf("expression '%s': the result must be true or false, not %s", oneLine(c.x.src), describe(v)))
+	}
+	return matched, nil
+}
+
+// String is the expression as it was written.
+func (c *Condition) String() string { return c.x.src }

@@ -1,0 +1,233 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/vodrelay/vodrelay/pkg/event"
+	"github.com/vodrelay/vodrelay/pkg/retry"
+)
+
+// Pipeline runs the processors on an event and then sends it to every route that wants it.
+type Pipeline struct {
+	log    *zap.Logger
+	memory *memory
+
+	mu      sync.RWMutex
+	current *plan
+	ended   sync.WaitGroup // of the plans before
+	closing context.Context
+	cut     context.CancelFunc // of closing: ends the closing of sinks that were taken out
+
+	parker    Parker // nil: events of failed sinks stay unsettled
+	parkMode  ParkMode
+	onParked  func(sink string)
+	recovered func(sink string)
+	observe   func(sink string, d time.Duration, err error)
+
+	processing, parking       retry.Streak
+	dropped, failed, unrouted atomic.Uint64
+}
+
+// Option changes what New builds.
+type Option func(*Pipeline)
+
+// WithMemory bounds the memory of events that some sinks accepted and others did not: at most events of
+// them (the oldest are forgotten first), each for age after its last delivery. The default is 65,536 and
+// one hour. What is forgotten too early is sent again.
+func WithMemory(events int, age time.Duration) Option {
+	return func(p *Pipeline) { p.memory = newMemory(events, age) }
+}
+
+// New makes a pipeline of processors, which run in their order, and routes. log may be nil. The error
+// names every route that is not usable: without a name or a sink, with a name that another one has, or
+// with a retry policy that is neither zero nor valid.
+func New(log *zap.Logger, processors []Processor, routes []Route, opts ...Option) (*Pipeline, error) {
+	if log == nil {
+		log = zap.NewNop()
+	}
+	p := &Pipeline{log: log, memory: newMemory(defaultMemorySize, defaultMemoryAge), observe: func(string, time.Duration, error) {}}
+	for _, opt := range opts {
+		opt(p)
+	}
+	first, err := p.plan(processors, routes, nil)
+	if err != nil {
+		return nil, err
+	}
+	p.current = first
+	p.closing, p.cut = context.WithCancel(context.Background())
+	return p, nil
+}
+
+// Handle takes an event through the pipeline. nil means that it is settled: a processor dropped it, or
+// every sink whose condition matches accepted it, now or at an earlier delivery; or no sink wants it.
+//
+// Each sink settles by itself: all are tried at the same time, and the error joins those that failed, each
+// with the sink's name. A sink that accepted the event is not sent it again at its next delivery. Retries
+// end with ctx's deadline, or d's where ctx has none.
+//
+// With a Parker the event of a sink that failed is settled when its parcel is stored; see WithParking.
+func (p *Pipeline) Handle(ctx context.Context, d event.Delivery) error {
+	return p.handle(ctx, d, p.parkMode)
+}
+
+// Store takes an event through the processors and parks it for every sink that wants it, whatever the
+// ParkMode: nil means that it is stored, and sent by whoever calls Deliver. Without a Parker it is Handle.
+func (p *Pipeline) Store(ctx context.Context, d event.Delivery) error {
+	return p.handle(ctx, d, ParkEverything)
+}
+
+func (p *Pipeline) handle(ctx context.Context, d event.Delivery, mode ParkMode) error {
+	pl, leave := p.enter()
+	defer leave()
+	if _, ok := ctx.Deadline(); !ok && !d.Deadline.IsZero() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, d.Deadline)
+		defer cancel()
+	}
+	return p.run(ctx, pl, d.Event, mode, func(err error) error {
+		if p.parker == nil || ctx.Err() != nil {
+			return err
+		}
+		if parking := p.park(ctx, pl, unprocessed(d.Event, err)); parking != nil {
+			return errors.Join(err, parking)
+		}
+		return nil
+	})
+}
+
+// run takes an event through the pipeline; poisoned decides on one that a processor failed on.
+func (p *Pipeline) run(ctx context.Context, pl *plan, e event.Event, mode ParkMode, poisoned func(err error) error) error {
+	key := keyOf(e)
+	accepted := p.memory.recall(key)
+	processed, err := p.process(ctx, pl, e)
+	switch {
+	case errors.Is(err, ErrSkip):
+		err = nil
+	case err != nil:
+		err = poisoned(err)
+	default:
+		err = p.dispatch(ctx, pl, key, processed, mode, accepted)
+	}
+	if err == nil && accepted != nil {
+		p.memory.forget(key)
+	}
+	return err
+}
+
+// process returns the processed event, ErrSkip, or an error that tells what failed.
+func (p *Pipeline) process(ctx context.Context, pl *plan, e event.Event) (event.Event, error) {
+	processed, err := pl.processor.Process(ctx, e)
+	switch {
+	case err == nil:
+		if failures, lasted := p.processing.End(); failures > 0 {
+			p.log.Info("processors work again", zap.Int("failures", failures), zap.Duration("lasted", lasted))
+		}
+	case errors.Is(err, ErrSkip):
+		p.dropped.Add(1)
+	default:
+		p.failed.Add(1)
+		if !stopping(ctx) && p.processing.Fail(err) {
+			fate := "stays unsettled"
+			if p.parker != nil {
+				fate = "becomes a dead letter"
+			}
+			p.log.Warn("a processor fails, the event "+fate, failure(err)...)
+		}
+		debugFailure(p.log, "processor failed", e, err)
+	}
+	return processed, err
+}
+
+// result is what became of an event at one route; the zero value of one that does not want it, or has
+// accepted it before.
+type result struct {
+	target   bool // it is to be sent there
+	failures int  // attempts that failed
+	err      error
+}
+
+// dispatch brings e to every route that wants it and has not accepted it yet: it is sent there, or parked.
+// With an error it remembers which sinks accepted it.
+func (p *Pipeline) dispatch(ctx context.Context, pl *plan, key memoryKey, e event.Event, mode ParkMode, before sinkSet) error {
+	results, wanted := pl.match(ctx, e, before)
+	if !wanted {
+		p.unrouted.Add(1)
+		return nil
+	}
+	if p.parker != nil && mode == ParkEverything {
+		return p.park(ctx, pl, p.parcels(pl, e, mode, results)...)
+	}
+	p.fanOut(ctx, pl, e, results)
+
+	var errs []error
+	var accepted sinkSet
+	for i, res := range results {
+		switch {
+		case res.err != nil:
+			errs = append(errs, pl.routes[i].named(res.err))
+		case res.target:
+			accepted = append(accepted, pl.routes[i].Name)
+		}
+	}
+	failed := errors.Join(errs...)
+	if failed != nil && p.parker != nil && !errors.Is(failed, retry.ErrEnding) {
+		err := p.park(ctx, pl, p.parcels(pl, e, mode, results)...)
+		if err == nil {
+			return nil
+		}
+		failed = errors.Join(failed, err)
+	}
+	if failed != nil && accepted != nil {
+		p.memory.add(key, accepted)
+	}
+	return failed
+}
+
+// match decides which routes e goes to; wanted reports whether there is any, now or before.
+func (pl *plan) match(ctx context.Context, e event.Event, before sinkSet) (results []result, wanted bool) {
+	results = make([]result, len(pl.routes))
+	for i, r := range pl.routes {
+		ok, err := r.wants(e)
+		wanted = wanted || ok || err != nil
+		switch {
+		case err != nil:
+			results[i].err = err
+			r.fail(ctx, e, err)
+		case ok && before.has(r.Name):
+			r.deduplicated.Add(1)
+		case ok:
+			results[i].target = true
+		}
+	}
+	return results, wanted
+}
+
+// fanOut sends e to all targets at the same time and waits for them.
+func (p *Pipeline) fanOut(ctx context.Context, pl *plan, e event.Event, results []result) {
+	if p.parker != nil {
+		var cancel context.CancelFunc
+		ctx, cancel = leaveTimeToPark(ctx)
+		defer cancel()
+	}
+	var others sync.WaitGroup
+	var own func() // this goroutine has nothing else to do
+	for i, r := range pl.routes {
+		if !results[i].target {
+			continue
+		}
+		if own != nil {
+			others.Go(own)
+		}
+		own = func() { results[i].failures, results[i].err = r.deliver(ctx, e) }
+	}
+	if own != nil {
+		own()
+	}
+	others.Wait()
+}

@@ -1,0 +1,158 @@
+package pipeline
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/vodrelay/vodrelay/pkg/event"
+	"github.com/vodrelay/vodrelay/pkg/retry"
+)
+
+// Parker is where the events go that a sink did not accept.
+type Parker interface {
+	// Put stores all parcels or none, durably, before it returns nil. A parcel whose Key is there already
+	// is left as it is.
+	Put(ctx context.Context, parcels ...event.Parcel) error
+}
+
+// ParkMode is which events are parked.
+type ParkMode int
+
+// The modes.
+const (
+	// ParkFailures sends each event, and parks it for the sinks that did not accept it. While all is well
+	// the Parker is not touched.
+	ParkFailures ParkMode = iota
+	// ParkEverything parks each event for every sink that wants it, and sends nothing: that is left to
+	// whoever calls Deliver. So a sink may take longer than a lease.
+	ParkEverything
+)
+
+// Unprocessed is the Sink of a parcel that is not for one sink: a processor failed on its event, which is
+// kept as it came. It is a dead letter. When it is replayed, Deliver takes the event through the whole
+// pipeline, as if it had just arrived, so that what processors do is never skipped.
+const Unprocessed = "-"
+
+// WithParking makes events settled by storing them. An event that some sinks did not accept is stored in
+// one Put with a parcel for each of them: dead if the error was permanent or the condition failed, else
+// waiting until the sink's Schedule has it tried again. A parcel without any failed attempt, because the
+// target is known to be down, is due at once. An event that a processor fails on becomes the dead letter
+// of Unprocessed.
+//
+// The retries within the lease are then short: 3 attempts within 5 s, unless Route.Retry says how many. An
+// event that cannot be stored is not settled; Handle goes on trying until its context ends, so that a
+// store that is full or away ends the pulls, for want of places.
+func WithParking(parker Parker, mode ParkMode) Option {
+	return func(p *Pipeline) { p.parker, p.parkMode = parker, mode }
+}
+
+// OnParked has f called with the sink of every waiting parcel that was stored. It must return at once.
+func OnParked(f func(sink string)) Option { return func(p *Pipeline) { p.onParked = f } }
+
+// OnRecovered has f called with the name of a sink that accepts events again after its breaker was open.
+// It must return at once.
+func OnRecovered(f func(sink string)) Option { return func(p *Pipeline) { p.recovered = f } }
+
+// Observe has f called with every attempt to send an event to a sink: how long it took and what came of
+// it. An attempt that was not made is an error that wraps retry.ErrNotTried. f must be quick.
+func Observe(f func(sink string, d time.Duration, err error)) Option {
+	return func(p *Pipeline) { p.observe = f }
+}
+
+const (
+	// parkingTime is kept free at the end of a lease to store what was not sent.
+	parkingTime = 3 * time.Second
+	// afterStop is how long storing goes on when the grace of a stop is over. The relay's own limits
+	// count on no more than that.
+	afterStop = 1500 * time.Millisecond
+)
+
+var parkRetry = retry.Policy{Initial: 100 * time.Millisecond, Max: 2 * time.Second}
+
+func leaveTimeToPark(ctx context.Context) (context.Context, context.CancelFunc) {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithDeadline(ctx, deadline.Add(-parkingTime))
+}
+
+// parcels are those of the routes that did not accept e; in results without errors, of all targets.
+func (p *Pipeline) parcels(pl *plan, e event.Event, mode ParkMode, results []result) []event.Parcel {
+	now := time.Now()
+	var all []event.Parcel
+	for i, res := range results {
+		if res.err == nil && (!res.target || mode != ParkEverything) {
+			continue
+		}
+		r := pl.routes[i]
+		parcel := event.Parcel{Event: e, Sink: r.Name, State: event.ParcelWaiting, Attempts: res.failures, Next: now, Created: now, Updated: now}
+		parcel.LastError = event.ParcelError(res.err)
+		parcel.FirstError = parcel.LastError
+		switch {
+		case retry.IsPermanent(res.err):
+			parcel.State = event.ParcelDead
+		case res.failures > 0:
+			parcel.Next = now.Add(r.Parcels.Wait(res.failures, res.err))
+		}
+		all = append(all, parcel)
+	}
+	return all
+}
+
+func unprocessed(e event.Event, err error) event.Parcel {
+	now := time.Now()
+	text := event.ParcelError(err)
+	return event.Parcel{Event: e, Sink: Unprocessed, State: event.ParcelDead, Attempts: 1, FirstError: text, LastError: text, Next: now, Created: now, Updated: now}
+}
+
+// park stores the parcels of one event. It tries until ctx ends, whatever the error: as long as nothing
+// can be stored, nothing should be pulled.
+func (p *Pipeline) park(ctx context.Context, pl *plan, parcels ...event.Parcel) error {
+	ctx, cancel := outlive(ctx, afterStop)
+	defer cancel()
+	pause := parkRetry.Backoff()
+	for {
+		err := p.parker.Put(ctx, parcels...)
+		if err == nil {
+			break
+		}
+		if p.parking.Fail(err) {
+			p.log.Error("cannot store events; trying again, and pulling no more of them than there are places", failure(err)...)
+		}
+		if retry.Sleep(ctx, pause.Next()) != nil {
+			return fmt.Errorf("cannot store the event: %w", err)
+		}
+	}
+	if failures, lasted := p.parking.End(); failures > 0 {
+		p.log.Info("storing events again", zap.Int("failures", failures), zap.Duration("lasted", lasted))
+	}
+	for _, parcel := range parcels {
+		r := pl.route(parcel.Sink)
+		if r == nil { // Unprocessed, which is counted where the processor failed
+			continue
+		}
+		if parcel.State == event.ParcelDead {
+			r.dead.Add(1)
+			continue
+		}
+		r.parked.Add(1)
+		if p.onParked != nil {
+			p.onParked(parcel.Sink)
+		}
+	}
+	return nil
+}
+
+// outlive is a context with ctx's deadline that lasts d longer than ctx when that is cancelled.
+func outlive(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	if deadline, ok := ctx.Deadline(); ok {
+		longer, cancel = context.WithDeadline(longer, deadline)
+	}
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(d, cancel) })
+	return longer, func() { stop(); cancel() }
+}

@@ -1,0 +1,64 @@
+package pipeline
+
+import "time"
+
+// Stats are what a pipeline counted since it was made.
+type Stats struct {
+	Dropped  uint64 // events that a processor dropped
+	Failed   uint64 // deliveries on which a processor failed
+	Unrouted uint64 // events that no sink wanted
+	// Remembered is how many events are not settled although some sinks accepted them.
+	Remembered int
+	Sinks      []SinkStats // in the order of the routes
+}
+
+// SinkStats are what was counted for one sink.
+type SinkStats struct {
+	Name         string
+	Sent         uint64 // events that it accepted
+	Failed       uint64 // deliveries on which it, or its condition, failed after all attempts
+	Attempts     uint64 // Sends, repeated ones among them
+	Skipped      uint64 // deliveries that its condition did not match
+	Deduplicated uint64 // deliveries left out because it had accepted the event before
+	Parked       uint64 // waiting parcels that were stored
+	Dead         uint64 // dead letters that were stored
+	Failures     int    // failed deliveries in a row, 0 when the last one succeeded
+	// Breaker is the state of the breaker and since when it has that; zero without one.
+	Breaker BreakerStats
+}
+
+// BreakerStats tell whether a target counts as down.
+type BreakerStats struct {
+	State string // closed, open (it is down) or half-open (to be tried with a single event)
+	Since time.Time
+}
+
+// Stats is a snapshot; the counters in it were read one after the other.
+func (p *Pipeline) Stats() Stats {
+	pl, leave := p.enter()
+	defer leave()
+	s := Stats{
+		Dropped:    p.dropped.Load(),
+		Failed:     p.failed.Load(),
+		Unrouted:   p.unrouted.Load(),
+		Remembered: p.memory.len(),
+		Sinks:      make([]SinkStats, len(pl.routes)),
+	}
+	for i, r := range pl.routes {
+		s.Sinks[i] = SinkStats{
+			Name:         r.Name,
+			Sent:         r.sent.Load(),
+			Failed:       r.failed.Load(),
+			Attempts:     r.attempts.Load(),
+			Skipped:      r.skipped.Load(),
+			Deduplicated: r.deduplicated.Load(),
+			Parked:       r.parked.Load(),
+			Dead:         r.dead.Load(),
+			Failures:     r.streak.Failures(),
+		}
+		if r.breaker != nil {
+			s.Sinks[i].Breaker = r.breaker.stats()
+		}
+	}
+	return s
+}
