@@ -1,0 +1,270 @@
+// Package webhook is the sink that sends each event to an HTTP endpoint. An answer of 2xx accepts the event;
+// 408, 425, 429, 5xx and trouble on the network are worth another attempt; every other answer refuses the
+// event for good. Redirects are not followed.
+//
+// Each request has the event's ID in Idempotency-Key, with a secret also in webhook-id, so that a receiver
+// can tell an event that is sent again.
+package webhook
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/vodrelay/vodrelay/pkg/event"
+	"github.com/vodrelay/vodrelay/pkg/internal/secretfile"
+	"github.com/vodrelay/vodrelay/pkg/retry"
+	"github.com/vodrelay/vodrelay/pkg/sink/internal/ceheader"
+	"github.com/vodrelay/vodrelay/pkg/sink/internal/neterr"
+	"github.com/vodrelay/vodrelay/pkg/sink/internal/tlsconf"
+)
+
+const (
+	// A body is read for the sake of the connection, which can be used again when it has ended. A longer or
+	// slower one costs the connection.
+	maxBody   = 64 << 10
+	drainTime = time.Second
+
+	excerptBytes = 256 // of a refusal's body go into the log, at debug
+)
+
+// Sink sends events to one endpoint, over connections of its own.
+type Sink struct {
+	method    string
+	target    string // without user and fragment
+	origin    string // all of the URL that is shown
+	format    event.Format
+	header    http.Header // what is the same for all events
+	host      string      // of the header Host, "" for that of target
+	files     map[string]*secretfile.File
+	secret    func() (string, error) // nil: no signature
+	transport *http.Transport
+	log       *zap.Logger
+	closed    atomic.Bool
+
+	// What options say.
+	extensions []event.Attribute
+	bearer     func() (string, error) // nil: none
+	retry      []int                  // codes
+}
+
+// New makes the sink. It reads the files but does not connect.
+func New(cfg Config, log *zap.Logger, options ...Option) (*Sink, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	target, err := parseURL(cfg.URL)
+	if err != nil {
+		return nil, err
+	}
+	transport, err := newTransport(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.TLS.InsecureSkipVerify {
+		log.Warn(tlsconf.InsecureWarning)
+	}
+	s := &Sink{
+		method:    cfg.Method,
+		origin:    target.Scheme + "://" + target.Host,
+		format:    cfg.Format,
+		header:    http.Header{"User-Agent": {"vodrelay"}},
+		files:     make(map[string]*secretfile.File),
+		transport: transport,
+		log:       log,
+	}
+	for name, value := range cfg.Headers {
+		if http.CanonicalHeaderKey(name) == "Host" {
+			s.host = value
+			continue
+		}
+		s.header.Set(name, value)
+	}
+	for name, path := range cfg.HeadersFile {
+		s.files[http.CanonicalHeaderKey(name)] = secretfile.New("headers_file", path)
+	}
+	switch {
+	case cfg.Secret != "":
+		s.secret = func() (string, error) { return cfg.Secret, nil }
+	case cfg.SecretFile != "":
+		s.secret = secretfile.New("secret_file", cfg.SecretFile).Get
+	}
+	s.address(target)
+	for _, option := range options {
+		option(s)
+	}
+	return s, nil
+}
+
+// address takes the user out of target, so that nothing that prints the URL can show the password.
+func (s *Sink) address(target *url.URL) {
+	if user := target.User; user != nil {
+		password, _ := user.Password()
+		basic := http.Request{Header: s.header}
+		basic.SetBasicAuth(user.Username(), password)
+	}
+	bare := *target
+	bare.User, bare.Fragment, bare.RawFragment = nil, "", ""
+	s.target = bare.String()
+}
+
+// Send returns nil when the endpoint has answered with 2xx.
+func (s *Sink) Send(ctx context.Context, e event.Event) error {
+	message, err := s.format.Encode(e)
+	if err != nil {
+		return retry.Permanent(retry.WithHint(err, "the event cannot be written as JSON; look at it as a dead letter"))
+	}
+	message = s.extend(message)
+	req, cancel, err := s.request(ctx, s.method, message.Body)
+	if err != nil {
+		return err
+	}
+	defer cancel()
+	if req.Header.Get("Content-Type") == "" {
+		req.Header.Set("Content-Type", message.ContentType)
+	}
+	for _, attribute := range message.Attributes {
+		req.Header.Set("ce-"+attribute.Name, ceheader.Escape(attribute.Value))
+	}
+	id := ceheader.Escape(e.ID)
+	// net/http takes this header as leave to send a request again by itself when an idle connection turns
+	// out to be closed.
+	req.Header.Set("Idempotency-Key", id)
+	if s.secret != nil {
+		secrets, err := s.secret()
+		if err != nil {
+			return err
+		}
+		if err := sign(req.Header, secrets, id, message.Body, time.Now()); err != nil {
+			return retry.WithHint(fmt.Errorf("secret_file: the secret %w", err), "put a good secret into the file")
+		}
+	}
+	res, body, err := s.exchange(ctx, req, cancel) //nolint:bodyclose // exchange reads and closes it
+	if err != nil {
+		return err
+	}
+	err = s.judge(res, time.Now())
+	if err != nil {
+		s.logRefusal(req, res.StatusCode, e.ID, body)
+	}
+	return err
+}
+
+// request makes a request with the configured headers. cancel ends it and must be called.
+func (s *Sink) request(ctx context.Context, method string, body []byte) (*http.Request, context.CancelFunc, error) {
+	if s.closed.Load() {
+		return nil, nil, errors.New("the sink is closed")
+	}
+	header := s.header.Clone()
+	for name, file := range s.files {
+		value, err := file.Get()
+		if err == nil {
+			err = checkHeaderValue(value)
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		header.Set(name, value)
+	}
+	if s.bearer != nil {
+		token, err := s.bearer()
+		if err == nil {
+			err = checkHeaderValue(token)
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		header.Set("Authorization", "Bearer "+token)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	req, err := http.NewRequestWithContext(ctx, method, s.target, bytes.NewReader(body))
+	if err != nil {
+		cancel()
+		return nil, nil, fmt.Errorf("%s: cannot make a request", s.origin) // err would show the URL
+	}
+	req.Header, req.Host = header, s.host
+	return req, cancel, nil
+}
+
+// exchange sends req and reads as much of the answer's body as is worth it. The status counts, whatever
+// becomes of the body.
+func (s *Sink) exchange(ctx context.Context, req *http.Request, cancel context.CancelFunc) (*http.Response, []byte, error) {
+	// Not http.Client: it would follow redirects, and put the URL into errors.
+	res, err := s.transport.RoundTrip(req)
+	if err != nil {
+		s.log.Debug("exchange failed", zap.String("endpoint", s.origin), zap.Error(err))
+		return nil, nil, describe(ctx, s.origin, err)
+	}
+	timer := time.AfterFunc(drainTime, cancel)
+	defer timer.Stop()
+	body, _ := io.ReadAll(io.LimitReader(res.Body, maxBody))
+	_ = res.Body.Close()
+	return res, body, nil
+}
+
+// logRefusal helps with 4xx, whose reason is in the body. It stays out of errors, whose text must not
+// change from one event to the next.
+func (s *Sink) logRefusal(req *http.Request, status int, id string, body []byte) {
+	entry := s.log.Check(zapcore.DebugLevel, "the endpoint refused an event")
+	if entry == nil {
+		return
+	}
+	text := string(body)
+	for _, values := range req.Header { // an endpoint may well show the request that it does not like
+		for _, value := range values {
+			_, token, _ := strings.Cut(value, " ") // of "Bearer token"
+			for _, secret := range []string{value, token} {
+				if len(secret) >= 6 {
+					text = strings.ReplaceAll(text, secret, "xxxxx")
+				}
+			}
+		}
+	}
+	entry.Write(zap.String("endpoint", s.origin), zap.Int("status", status), zap.String("event_id", id),
+		zap.String("body", neterr.Printable(text, excerptBytes)))
+}
+
+// Check asks the endpoint for a HEAD of its URL, which carries no event and which most endpoints refuse in
+// one way or another: only answers that would meet an event too are errors.
+func (s *Sink) Check(ctx context.Context) error {
+	req, cancel, err := s.request(ctx, http.MethodHead, nil)
+	if err != nil {
+		return err
+	}
+	defer cancel()
+	res, _, err := s.exchange(ctx, req, cancel) //nolint:bodyclose // exchange reads and closes it
+	if err != nil {
+		return err
+	}
+	switch code := res.StatusCode; code {
+	case http.StatusUnauthorized, http.StatusProxyAuthRequired, http.StatusGone,
+		http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return s.judge(res, time.Now())
+	default:
+		if code >= 300 && code <= 399 {
+			return s.judge(res, time.Now())
+		}
+		if code >= 400 {
+			s.log.Info("the endpoint is there, but does not answer HEAD; whether it takes events shows with the first",
+				zap.String("endpoint", s.origin), zap.Int("status", code))
+		}
+	}
+	return nil
+}
+
+// Close ends the idle connections, and makes further Sends fail.
+func (s *Sink) Close(context.Context) error {
+	s.closed.Store(true)
+	s.transport.CloseIdleConnections()
+	return nil
+}
