@@ -1,0 +1,157 @@
+package relay
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/vodrelay/vodrelay/pkg/event"
+	"github.com/vodrelay/vodrelay/pkg/retry"
+)
+
+// Memory keeps over restarts which events were settled and could not be confirmed, so that their next
+// delivery is confirmed without being worked on twice. It is not touched while confirms succeed. What it
+// loses costs a duplicate, no more.
+type Memory interface {
+	RememberSettled(ctx context.Context, subAppID uint64, id string, at time.Time) error
+	ForgetSettled(ctx context.Context, subAppID uint64, id string) error
+	Settled(ctx context.Context) ([]event.SettledMark, error)
+}
+
+const (
+	// marksMost bounds what waits to be written.
+	marksMost = 2 * rememberMost
+	// markTime bounds the last writes of a stop, and markLoad the reading at a start.
+	markTime = 500 * time.Millisecond
+	markLoad = 10 * time.Second
+	// markAge is the age of a mark that nothing can come of any more: the queue keeps an event for 4 days.
+	// Source: https://cloud.tencent.com/document/product/266/33779.
+	markAge = 4 * 24 * time.Hour
+	// markSweep is how often marks are looked for whose time is over.
+	markSweep = time.Minute
+)
+
+type settledKey struct {
+	subAppID uint64
+	id       string
+}
+
+// marks writes through to a Memory, behind the back of whoever settles and confirms.
+type marks struct {
+	log    *zap.Logger
+	memory Memory
+	kick   chan struct{}
+	streak retry.Streak
+
+	mu      sync.Mutex
+	pending map[settledKey]mark // only the latest wish for each event
+}
+
+// mark is what the memory is to do about an event.
+type mark struct {
+	forget bool
+	at     time.Time
+}
+
+func newMarks(log *zap.Logger, memory Memory) *marks {
+	return &marks{log: log, memory: memory, kick: make(chan struct{}, 1), pending: make(map[settledKey]mark)}
+}
+
+func (m *marks) remember(key settledKey, at time.Time) { m.put(key, mark{at: at}) }
+func (m *marks) forget(key settledKey)                 { m.put(key, mark{forget: true}) }
+
+func (m *marks) put(key settledKey, wish mark) {
+	m.mu.Lock()
+	if _, known := m.pending[key]; known || len(m.pending) < marksMost {
+		m.pending[key] = wish
+	}
+	m.mu.Unlock()
+	nudge(m.kick)
+}
+
+// load reads the marks of earlier runs, the oldest first. Those whose time is over are forgotten.
+func (m *marks) load(ctx context.Context) []event.SettledMark {
+	ctx, cancel := context.WithTimeout(ctx, markLoad)
+	defer cancel()
+	all, err := m.memory.Settled(ctx)
+	if err != nil {
+		m.log.Warn("cannot read which events were settled before: some may be worked on twice", errorFields(err)...)
+		return nil
+	}
+	all = slices.DeleteFunc(all, func(s event.SettledMark) bool {
+		old := time.Since(s.At) > markAge
+		if old {
+			m.forget(settledKey{s.SubAppID, s.EventID})
+		}
+		return old
+	})
+	slices.SortFunc(all, func(a, b event.SettledMark) int { return cmp.Compare(a.At.UnixNano(), b.At.UnixNano()) })
+	return all
+}
+
+// run writes until ctx is done, and then what is left. sweep is called now and then.
+func (m *marks) run(ctx context.Context, sweep func()) {
+	ticker := time.NewTicker(markSweep)
+	defer ticker.Stop()
+	pause := storeRetry.Backoff()
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-ticker.C:
+			sweep()
+		case <-m.kick:
+			if m.write(ctx) {
+				pause.Reset()
+				continue
+			}
+			_ = retry.Sleep(ctx, pause.Next()) // the loop looks at ctx
+			nudge(m.kick)
+		}
+	}
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), markTime)
+	defer cancel()
+	m.write(last)
+}
+
+// write writes all that is pending, and reports false if something could not be.
+func (m *marks) write(ctx context.Context) bool {
+	m.mu.Lock()
+	wishes := m.pending
+	m.pending = make(map[settledKey]mark)
+	m.mu.Unlock()
+	for key, wish := range wishes {
+		var err error
+		if wish.forget {
+			err = m.memory.ForgetSettled(ctx, key.subAppID, key.id)
+		} else {
+			err = m.memory.RememberSettled(ctx, key.subAppID, key.id, wish.at)
+		}
+		if err != nil {
+			m.failed(ctx, err, wishes)
+			return false
+		}
+		delete(wishes, key)
+	}
+	if count, lasted := m.streak.End(); count > 0 {
+		m.log.Info("storing again which events were settled", zap.Int("failures", count), zap.Duration("lasted", lasted))
+	}
+	return true
+}
+
+// failed puts back what was not written, unless there is a newer wish.
+func (m *marks) failed(ctx context.Context, err error, wishes map[settledKey]mark) {
+	if ctx.Err() == nil && m.streak.Fail(err) {
+		m.log.Warn("cannot store which events were settled; trying again, a restart would work on some twice", errorFields(err)...)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for key, wish := range wishes {
+		if _, newer := m.pending[key]; !newer && len(m.pending) < marksMost {
+			m.pending[key] = wish
+		}
+	}
+}

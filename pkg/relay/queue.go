@@ -1,0 +1,312 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/vodrelay/vodrelay/pkg/event"
+	"github.com/vodrelay/vodrelay/pkg/retry"
+)
+
+const (
+	// pollFloor is the shortest time between two empty polls. A queue holds a poll for about 5 s before
+	// it answers that it is empty; one that does not hold must not make the relay spin.
+	pollFloor = time.Second
+	// configPause is the wait after a Permanent error of a source that has worked before: whoever broke
+	// the configuration may mend it again.
+	configPause = 30 * time.Second
+)
+
+var pullRetry = retry.Policy{Initial: 500 * time.Millisecond, Max: 30 * time.Second}
+
+// queue is the way of one source's events through the relay.
+type queue struct {
+	relay    *Relay
+	source   Source
+	log      *zap.Logger
+	hand     *hand
+	confirms *confirmer
+	drain    *drain      // nil: run without end
+	fail     func(error) // stops the whole relay
+
+	pollers sync.WaitGroup
+	mu      sync.Mutex
+	polling int         // pollers alive
+	worked  atomic.Bool // a pull has succeeded
+	pulls   retry.Streak
+}
+
+func newQueue(r *Relay, source Source) *queue {
+	log := r.log
+	if named, ok := source.(fmt.Stringer); ok {
+		log = log.With(zap.String("queue", named.String()))
+	}
+	q := &queue{relay: r, source: source, log: log, hand: newHand()}
+	q.confirms = newConfirmer(q)
+	return q
+}
+
+// run polls until ctx is done or the drain is over. Work on what it pulls may go on until working is done.
+func (q *queue) run(ctx, working context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if q.drain != nil {
+		q.drain.finish = cancel
+	}
+	q.grow(ctx, working, 0)
+	q.pollers.Wait()
+}
+
+// grow adds a poller after a poll that took so long, unless it could only wait: for the rate limiter, or for
+// places. Polls that began together come back together, so that there is a line at the limiter long before
+// it is busy all the time. It is when the line lasts for a good part of a poll.
+func (q *queue) grow(ctx, working context.Context, took time.Duration) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	first := q.polling == 0
+	line := -q.relay.pullLimit.Tokens() / float64(q.relay.pullLimit.Limit()) // in seconds
+	if !first && (line >= took.Seconds()/4 || (q.polling+1)*event.MaxBatch > q.relay.cfg.Load().MaxInHand) {
+		return
+	}
+	q.polling++
+	q.relay.stats.pollers.Add(1)
+	q.pollers.Go(func() {
+		q.poll(ctx, working)
+		q.relay.stats.pollers.Add(-1)
+	})
+}
+
+// shrink reports whether the calling poller should end because another one goes on.
+func (q *queue) shrink() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.polling == 1 {
+		return false
+	}
+	q.polling--
+	return true
+}
+
+// poll is one poller: reserve, pull, hand out, again.
+func (q *queue) poll(ctx, working context.Context) {
+	pause := pullRetry.Backoff()
+	for {
+		if q.relay.places.Acquire(ctx, event.MaxBatch) != nil {
+			return
+		}
+		waiting := time.Now()
+		if q.relay.pullLimit.Wait(ctx) != nil {
+			q.relay.places.Release(event.MaxBatch)
+			return
+		}
+		started := time.Now()
+		q.relay.observer.PullWaited(started.Sub(waiting))
+		deliveries, err := q.pull(ctx)
+		if err == nil || ctx.Err() == nil {
+			q.relay.observer.PullDone(time.Since(started), len(deliveries), err)
+		}
+		if err != nil {
+			q.relay.places.Release(event.MaxBatch)
+			if !q.pullFailed(ctx, err) || q.shrink() || retry.Sleep(ctx, q.pauseAfter(err, pause)) != nil {
+				return
+			}
+			continue
+		}
+		pause.Reset()
+		q.pullWorked()
+		fresh := q.admit(ctx, working, deliveries)
+		if q.drain != nil {
+			q.drain.polled(started, fresh > 0)
+		}
+		switch {
+		case len(deliveries) >= event.MaxBatch:
+			q.grow(ctx, working, time.Since(started))
+		case fresh == 0:
+			if q.shrink() || retry.Sleep(ctx, pollFloor-time.Since(started)) != nil {
+				return
+			}
+		}
+	}
+}
+
+// pull makes one poll. After a stop it goes on while it is young, see youngPoll.
+func (q *queue) pull(ctx context.Context) ([]event.Delivery, error) {
+	defer q.relay.steps.begin("a poll")()
+	poll, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	started := time.Now()
+	ended := make(chan struct{})
+	stopWatching := context.AfterFunc(ctx, func() {
+		defer close(ended)
+		defer cancel()
+		_ = retry.Sleep(poll, youngPoll-time.Since(started))
+	})
+	q.relay.stats.pulls.Add(1)
+	deliveries, err := q.source.Pull(poll)
+	cancel()
+	if !stopWatching() {
+		<-ended
+	}
+	return deliveries, err
+}
+
+// pullFailed counts and tells a failed pull, and reports whether to try again.
+func (q *queue) pullFailed(ctx context.Context, err error) bool {
+	if ctx.Err() != nil {
+		return false
+	}
+	q.relay.stats.pullErrors.Add(1)
+	if retry.IsPermanent(err) && !q.worked.Load() {
+		q.fail(&fatalError{err})
+		return false
+	}
+	if q.pulls.Fail(err) {
+		q.log.Error("cannot pull events; trying again", errorFields(err)...)
+	}
+	if q.drain != nil && q.drain.pullFailing() {
+		q.fail(&fatalError{fmt.Errorf("giving up the drain after %s without a successful pull: %w", drainPatience, err)})
+		return false
+	}
+	return true
+}
+
+func (q *queue) pauseAfter(err error, pause *retry.Backoff) time.Duration {
+	wait := max(pause.Next(), retry.Delay(err))
+	if retry.IsPermanent(err) {
+		wait = max(wait, configPause)
+	}
+	return wait
+}
+
+func (q *queue) pullWorked() {
+	if count, lasted := q.pulls.End(); count > 0 {
+		q.log.Info("pulling again", zap.Int("failures", count), zap.Duration("lasted", lasted))
+	}
+	if q.worked.CompareAndSwap(false, true) {
+		q.log.Info("connected to the queue")
+	}
+}
+
+// admit hands out what a poll brought and returns the places that are not needed. fresh counts the
+// deliveries that mean anything new: a drain is over when nothing of the kind comes any more.
+func (q *queue) admit(ctx, working context.Context, deliveries []event.Delivery) (fresh int) {
+	q.relay.stats.received.Add(int64(len(deliveries)))
+	reserved := event.MaxBatch
+	var together *shared
+	defer func() { together.done() }()
+	for _, d := range deliveries {
+		q.relay.observer.Received(d.Type)
+		if q.drain != nil && q.drain.exhausted(d.ID) {
+			continue
+		}
+		fresh++
+		if reserved == 0 { // more than the API allows in one reply: each further event waits for its place
+			if q.relay.places.Acquire(ctx, 1) != nil {
+				return fresh // not worked on, so the queue delivers them again
+			}
+			reserved = 1
+		}
+		entry, lease, how := q.hand.admit(d)
+		if how == joinedWorking || how == joinedSettled {
+			q.relay.stats.joined.Add(1)
+			if how == joinedSettled {
+				q.confirms.send(lease)
+			}
+			continue
+		}
+		q.relay.stats.inHand.Add(1)
+		if q.drain != nil {
+			q.drain.opened()
+		}
+		if how == remembered {
+			q.relay.stats.remembered.Add(1)
+			q.confirms.send(lease)
+		} else {
+			together = together.join(working, entry.Deadline.Add(-confirmMargin))
+			ctx := together
+			q.relay.workers.run(func() {
+				defer ctx.done()
+				q.work(ctx.Context, entry)
+			})
+		}
+		reserved--
+	}
+	q.relay.places.Release(int64(reserved))
+	return fresh
+}
+
+// work has one event handled. ctx ends in time to confirm it.
+func (q *queue) work(ctx context.Context, e *entry) {
+	started := time.Now()
+	err := q.handle(ctx, e.Delivery)
+	q.relay.observer.Handled(time.Since(started), err == nil)
+	if err != nil {
+		q.unsettled(e, err)
+		return
+	}
+	q.relay.stats.settled.Add(1)
+	for _, l := range q.hand.settle(e) {
+		q.confirms.send(l)
+	}
+}
+
+// unsettled leaves an event in the queue.
+func (q *queue) unsettled(e *entry, err error) {
+	total := q.relay.stats.unsettled.Add(1)
+	q.log.Warn("an event could not be settled: it stays in the queue and comes back when its lease is over",
+		append(errorFields(err), zap.String("event_id", e.ID), zap.String("event_type", e.Type), zap.Int64("unsettled", total))...)
+	q.done(e.ID, q.hand.drop(e), false)
+}
+
+// handle calls the handler; a panic in it is an error of this one event.
+func (q *queue) handle(ctx context.Context, d event.Delivery) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			q.log.Error("the handler panicked", zap.Any("panic", p), zap.Stack("stack"),
+				zap.String("event_id", d.ID), zap.String("event_type", d.Type))
+			err = fmt.Errorf("the handler panicked: %v", p)
+		}
+	}()
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("no time of the lease was left to work in: %w", err)
+	}
+	return q.relay.handler.Handle(ctx, d)
+}
+
+// resolve ends a lease at the confirmer, and with the event's last lease the event's time in hand.
+func (q *queue) resolve(l lease, ok bool) {
+	if last, confirmed := q.hand.resolve(l, ok); last {
+		if confirmed {
+			q.relay.stats.confirmed.Add(1)
+			q.relay.stats.lastConfirm.Store(time.Now().UnixNano())
+		}
+		q.done(l.entry.ID, l.deadline, confirmed)
+	}
+}
+
+// done gives back the place of an event that left the hand: confirmed, or to be delivered again after until.
+func (q *queue) done(id string, until time.Time, confirmed bool) {
+	if q.drain != nil {
+		q.drain.closed(id, until, confirmed)
+	}
+	q.relay.stats.inHand.Add(-1)
+	q.relay.places.Release(1)
+}
+
+// errorFields describes err to a person: what happened, what to do, and the request to ask the vendor about.
+func errorFields(err error) []zap.Field {
+	fields := []zap.Field{zap.Error(err)}
+	if hint := retry.Hint(err); hint != "" {
+		fields = append(fields, zap.String("hint", hint))
+	}
+	var request interface{ RequestID() string }
+	if errors.As(err, &request) && request.RequestID() != "" {
+		fields = append(fields, zap.String("request_id", request.RequestID()))
+	}
+	return fields
+}

@@ -1,0 +1,363 @@
+// Package relay is the engine: it reserves room, pulls events, has them handled, and confirms what was
+// settled, within each event's lease. It owns every goroutine of that path and knows nothing of the cloud
+// behind a Source or the targets behind a Handler.
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/semaphore"
+	"golang.org/x/time/rate"
+
+	"github.com/vodrelay/vodrelay/pkg/event"
+)
+
+// Source is one queue of events.
+type Source interface {
+	// Pull waits for events and returns those it got, at most event.MaxBatch; none and nil is an empty
+	// poll. It may return deliveries although ctx is done: they are leased to us and will be handled.
+	// An error is marked with retry.Permanent when the configuration is at fault, and with retry.After
+	// when a time to wait is known.
+	Pull(ctx context.Context) ([]event.Delivery, error)
+	// Confirm deletes the events behind at most event.MaxBatch handles from the queue. An error that
+	// wraps event.ErrStaleHandle blames the handles; otherwise the classes are those of Pull.
+	Confirm(ctx context.Context, handles []string) error
+}
+
+// Handler works on events. Handle returns nil when the event is settled, that is, safe elsewhere: it is
+// then confirmed and gone from the queue. After an error the queue delivers the event again. ctx ends
+// before the lease does. Handle is called from many goroutines at once.
+type Handler interface {
+	Handle(ctx context.Context, d event.Delivery) error
+}
+
+// HandlerFunc makes a function a Handler.
+type HandlerFunc func(ctx context.Context, d event.Delivery) error
+
+// Handle calls f.
+func (f HandlerFunc) Handle(ctx context.Context, d event.Delivery) error { return f(ctx, d) }
+
+// The limits of a stop. With the longest grace they add up to StopLimit less two seconds, which are left
+// for closing the sinks.
+const (
+	// StopLimit is how long a stop takes at most, so that it fits into the 30 s that Kubernetes gives a
+	// container by default.
+	StopLimit = 25 * time.Second
+	// MaxStopGrace is the longest Config.StopGrace.
+	MaxStopGrace = StopLimit - flushTime - markTime - 2*time.Second
+
+	// flushTime bounds the last confirms. It counts from the end of the grace, when handlers may need some
+	// more time to store what they could not finish, but is never less than flushLeast.
+	flushTime  = 2500 * time.Millisecond
+	flushLeast = time.Second
+	// youngPoll is how long a poll is left alone by a stop, since its reply may be on the way with events
+	// that would otherwise be hidden for a lease. An older one is being held by an empty queue.
+	youngPoll = time.Second
+)
+
+// maxInHandLimit is the largest Config.MaxInHand.
+const maxInHandLimit = 1 << 20
+
+// confirmMargin is kept free at the end of each lease for the confirm itself and a retry of it.
+const confirmMargin = 4 * time.Second
+
+// Config bounds the engine.
+type Config struct {
+	MaxInHand int `mapstructure:"max_in_hand" default:"1024" doc:"Most events that are pulled and not yet confirmed, over all applications. At least 32 for each application, at most 1048576."`
+	// Confirm is when an event is confirmed. The handler brings it about; the engine is the same for both.
+	Confirm   string        `mapstructure:"confirm" default:"handled" enum:"handled,stored" doc:"When an event is confirmed. handled: every sink has accepted it, or it is in the store for those that have not. stored: it is in the store, and sent from there, so that a sink may take hours."`
+	StopGrace time.Duration `mapstructure:"stop_grace" default:"20s" doc:"How long a stop lets work in hand go on before it is cancelled. At most 20s, so that a stop ends within the 30s that Kubernetes grants."`
+	// RateLimit is the most requests per second to each API, over all applications; 0 for no limit. It is
+	// configured as vod.rate_limit.
+	RateLimit float64 `mapstructure:"-"`
+}
+
+// The values of Config.Confirm. Empty counts as ConfirmHandled.
+const (
+	ConfirmHandled = "handled"
+	ConfirmStored  = "stored"
+)
+
+// DefaultConfig is the configuration for the documented quota of 100 requests per second for each API.
+// Its 1,024 places keep that rate up to a round trip of 250 ms.
+func DefaultConfig() Config {
+	return Config{MaxInHand: 1024, Confirm: ConfirmHandled, StopGrace: MaxStopGrace, RateLimit: 100}
+}
+
+// Validate reports every value that makes no sense.
+func (c Config) Validate() error {
+	var errs []error
+	if c.MaxInHand < event.MaxBatch {
+		errs = append(errs, fmt.Errorf("max_in_hand: %d: must be at least %d, one full batch", c.MaxInHand, event.MaxBatch))
+	}
+	if c.MaxInHand > maxInHandLimit {
+		errs = append(errs, fmt.Errorf("max_in_hand: %d: must be at most %d", c.MaxInHand, maxInHandLimit))
+	}
+	if c.Confirm != "" && c.Confirm != ConfirmHandled && c.Confirm != ConfirmStored {
+		errs = append(errs, fmt.Errorf("confirm: %q: must be %s or %s", c.Confirm, ConfirmHandled, ConfirmStored))
+	}
+	if c.StopGrace < 0 || c.StopGrace > MaxStopGrace {
+		errs = append(errs, fmt.Errorf("stop_grace: %s: must be between 0s and %s, so that a stop ends within %s", c.StopGrace, MaxStopGrace, StopLimit))
+	}
+	if c.RateLimit < 0 {
+		errs = append(errs, fmt.Errorf("rate_limit: %g: must be 0 (no limit) or more", c.RateLimit))
+	}
+	return errors.Join(errs...)
+}
+
+// Relay moves events from sources to a handler.
+type Relay struct {
+	cfg     atomic.Pointer[Config]
+	log     *zap.Logger
+	handler Handler
+
+	// One place for each event in hand, event.MaxBatch for each poll, and what maxInHandLimit has more than
+	// Config.MaxInHand for the resizer.
+	places       *semaphore.Weighted
+	placed       int // Config.MaxInHand as the places have it; the resizer's
+	resized      chan struct{}
+	pullLimit    *rate.Limiter
+	confirmLimit *rate.Limiter
+	queues       []*queue
+	workers      *workers
+	stats        counters
+	running      atomic.Bool
+	observer     Observer
+	steps        steps
+
+	scheduler *Scheduler // nil: none
+	counts    Counts
+	marks     *marks // nil: none
+}
+
+// New makes a relay that hands the events of all sources to handler. Without sources it runs its scheduler
+// alone. log may be nil.
+func New(cfg Config, log *zap.Logger, handler Handler, sources ...Source) (*Relay, error) {
+	if err := cfg.validateFor(len(sources)); err != nil {
+		return nil, err
+	}
+	if log == nil {
+		log = zap.NewNop()
+	}
+	r := &Relay{
+		log:          log,
+		handler:      handler,
+		places:       semaphore.NewWeighted(maxInHandLimit),
+		placed:       cfg.MaxInHand,
+		resized:      make(chan struct{}, 1),
+		pullLimit:    rate.NewLimiter(cfg.limit(), 1),
+		confirmLimit: rate.NewLimiter(cfg.limit(), 1),
+		observer:     unobserved{},
+		workers:      newWorkers(),
+	}
+	r.cfg.Store(&cfg)
+	r.places.TryAcquire(maxInHandLimit - int64(cfg.MaxInHand)) // all are free
+	for _, source := range sources {
+		r.queues = append(r.queues, newQueue(r, source))
+	}
+	return r, nil
+}
+
+// validateFor is Validate, for a relay with so many sources.
+func (c Config) validateFor(sources int) error {
+	if err := c.Validate(); err != nil {
+		return err
+	}
+	if need := 2 * event.MaxBatch * sources; sources > 1 && c.MaxInHand < need {
+		return fmt.Errorf("max_in_hand: %d: must be at least %d for %d applications", c.MaxInHand, need, sources)
+	}
+	return nil
+}
+
+func (c Config) limit() rate.Limit {
+	if c.RateLimit > 0 {
+		return rate.Limit(c.RateLimit)
+	}
+	return rate.Inf
+}
+
+// Reconfigure changes the limits, also while the relay runs. Fewer places come about as events leave them.
+// The error is that of New; nothing has changed then.
+func (r *Relay) Reconfigure(cfg Config) error {
+	if err := cfg.validateFor(len(r.queues)); err != nil {
+		return err
+	}
+	r.cfg.Store(&cfg)
+	r.pullLimit.SetLimit(cfg.limit())
+	r.confirmLimit.SetLimit(cfg.limit())
+	nudge(r.resized)
+	return nil
+}
+
+// resize keeps the places to Config.MaxInHand until ctx is done.
+func (r *Relay) resize(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.resized:
+		}
+		wanted := r.cfg.Load().MaxInHand
+		if wanted > r.placed {
+			r.places.Release(int64(wanted - r.placed))
+		} else if r.places.Acquire(ctx, int64(r.placed-wanted)) != nil {
+			return
+		}
+		r.placed = wanted
+	}
+}
+
+// Counts tells how many parcels a store holds.
+type Counts interface {
+	Counts(ctx context.Context) (waiting, dead int64, err error)
+}
+
+// UseScheduler has s run with the relay and stop with it: its sends have the grace of a stop, too. A Drain
+// ends when it has tried every parcel that is due once, and reads counts, which may be nil, for its
+// Summary. It comes before Run or Drain.
+func (r *Relay) UseScheduler(s *Scheduler, counts Counts) {
+	r.scheduler, r.counts = s, counts
+	s.steps = &r.steps
+}
+
+// UseMemory has the relay remember over restarts what was settled and not confirmed. It comes before Run
+// or Drain.
+func (r *Relay) UseMemory(m Memory) { r.marks = newMarks(r.log, m) }
+
+// Run relays until ctx is done, then stops in order: no more pulls; what is in hand is worked on for at
+// most StopGrace; what was settled is confirmed. It returns when every goroutine that it started has
+// ended: nil after a stop, or the error that makes going on pointless, which can only be a Permanent error
+// of a source that never succeeded. A relay runs once.
+func (r *Relay) Run(ctx context.Context) error { return r.run(ctx, nil) }
+
+func (r *Relay) run(ctx context.Context, drains []*drain) error {
+	if !r.running.CompareAndSwap(false, true) {
+		return errors.New("a relay runs only once")
+	}
+	pulling, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	// Work and confirms are not children of pulling: a stop ends them later, in this order.
+	working, endWork := context.WithCancel(context.WithoutCancel(ctx))
+	defer endWork()
+	confirming, endConfirms := context.WithCancel(context.WithoutCancel(ctx))
+	defer endConfirms()
+
+	endMarks := r.keepMarks(ctx)
+	var pollers, confirmers, scheduler sync.WaitGroup
+	for i, q := range r.queues {
+		if drains != nil {
+			q.drain = drains[i]
+		}
+		q.fail = stop
+		confirmers.Go(func() { q.confirms.run(confirming) })
+		pollers.Go(func() { q.run(pulling, working) })
+	}
+
+	resizing, endResizing := context.WithCancel(pulling)
+	defer endResizing()
+	var resizer sync.WaitGroup
+	resizer.Go(func() { r.resize(resizing) })
+	if r.scheduler != nil {
+		scheduler.Go(func() {
+			if err := r.scheduler.run(pulling, working); err != nil {
+				stop(&fatalError{err})
+			}
+		})
+	}
+
+	settled := make(chan struct{}) // closed when nothing is being pulled or worked on any more
+	var cut time.Time              // when the grace of a stop was over
+	var stopping sync.WaitGroup
+	stopping.Go(func() {
+		select {
+		case <-settled:
+		case <-pulling.Done():
+			if r.graceful(settled) {
+				cut = time.Now()
+				endWork()
+			}
+		}
+	})
+	if len(r.queues) == 0 && drains == nil {
+		<-pulling.Done()
+	}
+	pollers.Wait()
+	endResizing()
+	resizer.Wait()
+	r.workers.end()
+	if r.scheduler != nil && drains != nil {
+		r.scheduler.finish()
+	}
+	scheduler.Wait()
+	close(settled)
+	stopping.Wait()
+
+	left := flushTime
+	if !cut.IsZero() {
+		left = max(left-time.Since(cut), flushLeast)
+	}
+	flush := time.AfterFunc(left, endConfirms)
+	for _, q := range r.queues {
+		q.confirms.close()
+	}
+	confirmers.Wait()
+	flush.Stop()
+	endMarks()
+	stats := r.Stats()
+	r.log.Info("stopped", zap.Int64("received", stats.Received), zap.Int64("confirmed", stats.Confirmed), zap.Int64("unsettled", stats.Unsettled))
+
+	var fatal *fatalError
+	if errors.As(context.Cause(pulling), &fatal) {
+		return fatal.err
+	}
+	return nil
+}
+
+// keepMarks starts the memory of settled events; the function that it returns ends it.
+func (r *Relay) keepMarks(ctx context.Context) (end func()) {
+	if r.marks == nil {
+		return func() {}
+	}
+	before := r.marks.load(ctx)
+	for _, q := range r.queues {
+		q.hand.marks = r.marks
+		q.hand.restore(before)
+	}
+	writing, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	var writer sync.WaitGroup
+	writer.Go(func() {
+		r.marks.run(writing, func() {
+			for _, q := range r.queues {
+				q.hand.expire()
+			}
+		})
+	})
+	return func() { cancel(); writer.Wait() }
+}
+
+// graceful gives the work in hand its time after a stop, and reports whether that was not enough.
+func (r *Relay) graceful(settled <-chan struct{}) (over bool) {
+	r.log.Info("stopping: no more pulls; finishing the events in hand",
+		zap.Int64("in_hand", r.stats.inHand.Load()), zap.Duration("grace", r.cfg.Load().StopGrace))
+	grace := time.NewTimer(r.cfg.Load().StopGrace)
+	defer grace.Stop()
+	select {
+	case <-settled:
+		return false
+	case <-grace.C:
+		r.log.Warn("the grace of the stop is over: the work in hand is cancelled; what is neither accepted nor stored comes back at the next start",
+			zap.Int64("in_hand", r.stats.inHand.Load()))
+		return true
+	}
+}
+
+// fatalError is the cause of a stop that nobody asked for.
+type fatalError struct{ err error }
+
+func (f *fatalError) Error() string { return f.err.Error() }
