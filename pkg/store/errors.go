@@ -1,0 +1,136 @@
+package store
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"strings"
+	"syscall"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/vodrelay/vodrelay/pkg/retry"
+)
+
+var (
+	// ErrFull is wrapped by the error of a Put that would exceed max_parcels or max_bytes. Nothing of that
+	// Put is stored. It is transient: it ends when parcels are completed or dropped.
+	ErrFull = errors.New("the store is full")
+	// ErrClosed is wrapped by what is asked of a store after Close.
+	ErrClosed = errors.New("the store is closed")
+	// ErrLocked is wrapped by Open's error when another daemon has the SQLite file.
+	ErrLocked = errors.New("another vodrelay uses the store")
+	// ErrSchema is wrapped by Open's error when the tables are of another version of vodrelay.
+	ErrSchema = errors.New("the store is of another version of vodrelay")
+)
+
+// trouble is what an error of a database means.
+type trouble struct {
+	hint string
+	// everywhere: no other statement can work now either, so there is no use in trying the members of a
+	// failed group one by one.
+	everywhere bool
+	// again: the transaction lost against another one, and is worth a second attempt at once.
+	again bool
+}
+
+// diagnose says what err, from either engine, means.
+func diagnose(err error) trouble {
+	var lite *sqlite.Error
+	if errors.As(err, &lite) {
+		return diagnoseSQLite(lite.Code())
+	}
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		return diagnosePostgres(pg.Code)
+	}
+	var network net.Error
+	switch {
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return trouble{hint: hintFull, everywhere: true}
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+		return trouble{hint: hintReadOnly, everywhere: true}
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, driver.ErrBadConn), errors.As(err, &network),
+		errors.As(err, new(*pgconn.ConnectError)), pgconn.SafeToRetry(err), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return trouble{hint: hintServer, everywhere: true}
+	}
+	return trouble{}
+}
+
+const (
+	hintFull     = "free space on the store's volume or raise the quota; events stay in VOD's queue meanwhile"
+	hintReadOnly = "let the user that runs vodrelay write the file and its directory, mount the volume for writing, or for systemd add it to StateDirectory or ReadWritePaths"
+	hintServer   = "check that the PostgreSQL server runs and can be reached from here; vodrelay goes on by itself when it is back"
+	hintDamaged  = "stop vodrelay, keep a copy of the file, and restore it from a backup or recover it with sqlite3's .recover"
+)
+
+func diagnoseSQLite(code int) trouble {
+	switch code & 0xff { // the primary code
+	case sqlite3.SQLITE_FULL:
+		return trouble{hint: hintFull, everywhere: true}
+	case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM:
+		return trouble{hint: hintReadOnly, everywhere: true}
+	case sqlite3.SQLITE_IOERR:
+		// A full volume can show as this too, when SQLite extends its shared memory.
+		return trouble{hint: "see that the store's volume is mounted and has space left, and the kernel's log (dmesg) for trouble with it", everywhere: true}
+	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
+		return trouble{hint: "another program keeps the file locked: end what else has it open, such as a sqlite3 shell in a transaction or a backup", everywhere: true}
+	case sqlite3.SQLITE_CORRUPT:
+		return trouble{hint: hintDamaged, everywhere: true}
+	case sqlite3.SQLITE_NOTADB:
+		return trouble{hint: "the file is not an SQLite database: correct path, or move the file away", everywhere: true}
+	}
+	return trouble{}
+}
+
+// diagnosePostgres goes by SQLSTATE: https://www.postgresql.org/docs/current/errcodes-appendix.html.
+func diagnosePostgres(code string) trouble {
+	switch code {
+	case "40001", "40P01": // serialization_failure, deadlock_detected
+		return trouble{again: true}
+	case "25006": // read_only_sql_transaction
+		return trouble{hint: "the server is a standby or read-only: name the primary in url, or add target_session_attrs=read-write", everywhere: true}
+	case "3D000":
+		return trouble{hint: "the database does not exist: create it (createdb), or correct url", everywhere: true}
+	case "42501":
+		return trouble{hint: "the user must be allowed to create tables in its schema and to read and write them: GRANT, or make it the owner of the database", everywhere: true}
+	case "53100":
+		return trouble{hint: "the server's disk is full: free space there; events stay in VOD's queue meanwhile", everywhere: true}
+	case "53300":
+		return trouble{hint: "the server has no connection left: raise its max_connections, or lower max_conns", everywhere: true}
+	case "57014": // query_canceled
+		return trouble{hint: "the server was too slow for statement_timeout: see its load and its locks (pg_stat_activity)"}
+	}
+	switch code[:min(2, len(code))] {
+	case "28": // invalid authorization
+		return trouble{hint: "the server refuses the user or its password: correct url, url_file or the server's pg_hba.conf", everywhere: true}
+	case "08", "57", "58", "53": // connection, operator intervention, system error, insufficient resources
+		return trouble{hint: hintServer, everywhere: true}
+	}
+	return trouble{}
+}
+
+// explain gives err a name and a hint, and takes the password out should a driver have put it in.
+func explain(err error, secret string) error {
+	if err == nil {
+		return nil
+	}
+	hint := retry.Hint(err)
+	if hint == "" {
+		hint = diagnose(err).hint
+	}
+	if secret != "" && strings.Contains(err.Error(), secret) {
+		err = errors.New(strings.ReplaceAll(err.Error(), secret, "***")) // not wrapped: what is inside shows it
+	}
+	err = fmt.Errorf("store: %w", err)
+	if hint != "" {
+		err = retry.WithHint(err, hint)
+	}
+	return err
+}

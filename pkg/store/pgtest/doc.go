@@ -1,0 +1,4 @@
+//go:build !unix
+
+// Package pgtest runs a real PostgreSQL server for tests, on unix systems.
+package pgtest

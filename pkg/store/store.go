@@ -1,0 +1,158 @@
+// Package store keeps parcels: events that a sink has not accepted yet, each with what happened to it so
+// far. It holds the retry set, which the relay works off by itself, and the dead letters, which wait for a
+// person. Over database/sql it speaks one SQL to two engines: an SQLite file for one daemon, or PostgreSQL
+// for several replicas.
+//
+// What a write was answered with is durable: it has been synced to the disk. Many writes share a
+// transaction, see writer. Times are kept to the millisecond, in the clock of the program that writes them.
+package store
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"go.uber.org/zap"
+
+	"github.com/vodrelay/vodrelay/pkg/retry"
+)
+
+// Store is safe for concurrent use. Its errors are transient, and carry a hint where a person can do
+// something; those that are not are marked with retry.Permanent.
+type Store struct {
+	cfg    Config
+	log    *zap.Logger
+	db     *database
+	writer *writer
+	unlock func() error
+	owner  string // of claims, different for every Store
+	// remembered counts RememberSettled, whose cleaning up is not worth doing every time.
+	remembered atomic.Uint64
+	closeOnce  sync.Once
+	closeErr   error
+}
+
+// Option changes what Open does.
+type Option func(*options)
+
+type options struct {
+	admin      bool
+	migrations [][]string
+}
+
+// Admin opens a store for a command beside the daemon, which may run or not: without the daemon's lock, and
+// without converting the tables of an older version. An SQLite file must exist already.
+func Admin() Option { return func(o *options) { o.admin = true } }
+
+// Open connects to the store, brings its tables to this version, and takes the daemon's role on an SQLite
+// file, which only one process at a time can have: ErrLocked. log may be nil. An error that is not
+// permanent, such as a server that cannot be reached, is worth another call later.
+func Open(ctx context.Context, cfg Config, log *zap.Logger, opts ...Option) (*Store, error) {
+	o := options{migrations: migrations}
+	for _, opt := range opts {
+		opt(&o)
+	}
+	if log == nil {
+		log = zap.NewNop()
+	}
+	if err := cfg.Validate(); err != nil {
+		return nil, retry.Permanent(fmt.Errorf("store: %w", err))
+	}
+	s := &Store{cfg: cfg, log: log, unlock: func() error { return nil }}
+	if err := s.open(ctx, o); err != nil {
+		secret := ""
+		if s.db != nil {
+			secret = s.db.secret
+			err = errors.Join(err, s.db.close())
+		}
+		return nil, explain(errors.Join(err, s.unlock()), secret)
+	}
+	var random [8]byte
+	_, _ = rand.Read(random[:]) // never fails: https://pkg.go.dev/crypto/rand#Read
+	s.owner = fmt.Sprintf("%x", random)
+	// Replicas that count in the same place wait for each other, which costs time and nothing else.
+	var shard int64
+	if s.db.writers > 1 {
+		shard = int64(binary.LittleEndian.Uint16(random[:]) % 64)
+	}
+	s.writer = newWriter(s.db, log, shard)
+	log.Info("store opened", zap.String("driver", cfg.Driver), zap.String("store", s.db.name))
+	return s, nil
+}
+
+func (s *Store) open(ctx context.Context, o options) (err error) {
+	switch s.cfg.Driver {
+	case DriverSQLite:
+		path, err := s.cfg.File()
+		if err != nil {
+			return retry.Permanent(err)
+		}
+		if err := prepareFile(path, !o.admin); err != nil {
+			return err
+		}
+		if !o.admin {
+			if s.unlock, err = lockFile(ctx, path); err != nil {
+				s.unlock = func() error { return nil }
+				return err
+			}
+		}
+		if s.db, err = openSQLite(ctx, path); err != nil {
+			return err
+		}
+	case DriverPostgres:
+		if s.db, err = openPostgres(ctx, s.cfg, s.log); err != nil {
+			return err
+		}
+	default:
+		return retry.Permanent(fmt.Errorf("driver: %s: keeps nothing", s.cfg.Driver))
+	}
+	if err := migrate(ctx, s.db, o.migrations, o.admin); err != nil {
+		return err
+	}
+	if s.cfg.Driver != DriverSQLite {
+		return nil
+	}
+	if !o.admin { // whoever made claims has ended, else it had the lock
+		err := s.db.exclusively(ctx, func(ctx context.Context, tx *sql.Tx) error {
+			_, err := tx.ExecContext(ctx, unclaimAll)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return s.db.prepare(ctx)
+}
+
+// write commits do together with the writes of others. rows is about how many rows it changes.
+func (s *Store) write(ctx context.Context, rows int, do func(ctx context.Context, t *txn) error) error {
+	if rows == 0 {
+		return nil
+	}
+	return explain(s.writer.submit(ctx, rows, false, do), s.db.secret)
+}
+
+// Healthy writes and commits, as Put would.
+func (s *Store) Healthy(ctx context.Context) error {
+	return s.write(ctx, 1, func(ctx context.Context, t *txn) error {
+		_, err := t.exec(ctx, `UPDATE vodrelay_schema SET checked_at = $1`, t.now)
+		return err
+	})
+}
+
+// Close commits what waits and ends the store. When ctx is done first it returns ctx's error, and the store
+// may be left open: the process had better end. Claims stay until they run out; Unclaim comes first.
+func (s *Store) Close(ctx context.Context) error {
+	if err := s.writer.close(ctx); err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	s.closeOnce.Do(func() {
+		s.closeErr = explain(errors.Join(s.db.close(), s.unlock()), s.db.secret)
+	})
+	return s.closeErr
+}
