@@ -1,0 +1,137 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"regexp"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/vodrelay/vodrelay/pkg/retry"
+	"github.com/vodrelay/vodrelay/pkg/sink/internal/group"
+	"github.com/vodrelay/vodrelay/pkg/sink/internal/neterr"
+)
+
+var target = neterr.Target{Name: "server", Key: "addresses", NoTLS: "set use_tls to false"}
+
+var errNoAnswer = errors.New("no answer to the command")
+
+// replicasError is a WAIT that ended too early.
+type replicasError struct {
+	got  int64
+	want int
+}
+
+func (r *replicasError) Error() string {
+	return fmt.Sprintf("%d of %d replicas hold the event", r.got, r.want)
+}
+
+func (s *Sink) fail(text string, err error, hint string) error {
+	return neterr.Fail(s.servers+": "+text, err, hint)
+}
+
+// judge says what is wrong, what to do about it, and whether another attempt can help.
+func (s *Sink) judge(err error, key string) error {
+	var (
+		file     *fileError
+		connect  *connectError
+		replicas *replicasError
+		answer   redis.Error
+	)
+	switch {
+	case err == nil, errors.Is(err, group.ErrClosed):
+		return err
+	case errors.Is(err, redis.ErrClosed):
+		return s.fail("the client was started anew", err, "nothing: the event is sent again")
+	case errors.As(err, &file):
+		return file
+	case errors.As(err, &connect) && late(err):
+		return s.fail("no connection in time", err, "check the host and port in addresses, the firewalls on the way, and use_tls")
+	case late(err):
+		return s.fail("no answer in time", err, "see the server's load and log (SLOWLOG GET), or make the sink's timeout and reply_timeout longer")
+	case errors.As(err, &replicas):
+		return s.fail(replicas.Error(), err, "start the replicas, or lower replicas; see INFO replication on the master")
+	case errors.Is(err, redis.Nil):
+		return s.fail(fmt.Sprintf("the sentinels do not know the master %q", s.cfg.MasterName), err, "correct master_name")
+	case errors.Is(err, redis.ErrPoolTimeout):
+		return s.fail("no connection became free in time", err, "see the server's load and log (SLOWLOG GET)")
+	case errors.As(err, &answer):
+		return s.refused(answer.Error(), err, key)
+	case errors.Is(err, errNoAnswer):
+		return s.fail(errNoAnswer.Error(), err, "see the server's log")
+	}
+	text, hint := target.Explain(err)
+	if !s.cfg.UseTLS && neterr.IsClosed(err) {
+		hint = "see the server's log; if it takes TLS only, set use_tls to true"
+	}
+	return s.fail(text, err, hint)
+}
+
+// refusals are answers by how they begin. What concerns the login is transient, unlike what concerns the key
+// or the event: a password is replaced on both sides, but never at the same moment.
+var refusals = []struct {
+	prefix    string
+	text      string // instead of the server's; %q is the key
+	hint      string
+	permanent bool
+}{
+	{"NOAUTH", "the login is refused", "set password_file, and username if it is not the default user", false},
+	{"WRONGPASS", "the login is refused", "check username and the password; for TencentDB for Redis leave username empty and write account@password", false},
+	{"ERR invalid password", "the login is refused", "check the password; for TencentDB for Redis a custom account is account@password", false},
+	{"ERR AUTH", "the server expects no password", "remove password and password_file, or set a password on the server", false},
+	{"ERR Client sent AUTH", "the server expects no password", "remove password and password_file, or set a password on the server", false},
+	{"NOPERM", "key %q: the user may not write to it", "grant the user the command and the key, such as ACL SETUSER vodrelay +@connection +xadd ~vod-events; dedup_window needs +eval +exists +set +pexpire and ~vodrelay:seen:* too, replicas +wait", true},
+	{"WRONGTYPE", "key %q: holds another type of value", "delete the key, or choose another in key or key_expression", true},
+	{"OOM", "the server is out of memory", "raise maxmemory, or let consumers delete what they have read (max_length)", false},
+	{"READONLY", "the server is a replica", "name the master in addresses, or its sentinels with mode sentinel", false},
+	{"MISCONF", "the server takes no writes, since it cannot save", "see the server's log: is its disk full?", false},
+	{"LOADING", "the server is still loading its data", "wait", false},
+	{"MASTERDOWN", "the server has lost its master", "start the master", false},
+	{"NOREPLICAS", "too few replicas are connected", "start the replicas (min-replicas-to-write)", false},
+	{"CLUSTERDOWN", "the cluster is down", "see CLUSTER INFO: is each slot served?", false},
+	{"TRYAGAIN", "key %q: is being moved in the cluster", "wait", false},
+	{"MOVED", "key %q: is on another server of a cluster", "set mode to cluster; if it is, wait until the cluster has settled", false},
+	{"ASK", "key %q: is being moved in the cluster", "wait", false},
+	{"CROSSSLOT", "key %q: is in another slot than its mark for deduplication", "set dedup_window to 0, or choose a key with a hash tag, such as {vod}:events", true},
+	{"ERR This instance has cluster support disabled", "the server is not part of a cluster", "set mode to single", false},
+	{"BUSY", "the server is busy with a script", "wait, or see SCRIPT KILL", false},
+	{"ERR Protocol error: invalid bulk length", "key %q: the event is too large", "raise proto-max-bulk-len of the server", true},
+	{"ERR string exceeds maximum allowed size", "key %q: the event is too large", "raise proto-max-bulk-len of the server", true},
+	{"ERR max number of clients reached", "the server has no connection left", "raise maxclients", false},
+	{"ERR DB index is out of range", "the database does not exist", "correct db", false},
+	{"ERR unknown command", "the server does not know the command", "use a newer server (XADD came with Redis 5), or another command", false},
+}
+
+// late reports an end of time, of the context or of the connection.
+func late(err error) bool {
+	var timeout net.Error
+	return errors.Is(err, context.Canceled) || errors.As(err, &timeout) && timeout.Timeout() // a deadline's error is one, too
+}
+
+// inScript is how Redis before 7 wraps the answer to a command in a script.
+var inScript = regexp.MustCompile(`@user_script: ?\d+: (.*)`)
+
+// refused is an answer of the server.
+func (s *Sink) refused(answer string, err error, key string) error {
+	if inner := inScript.FindStringSubmatch(answer); inner != nil {
+		answer = inner[1]
+	}
+	for _, r := range refusals {
+		if !strings.HasPrefix(answer, r.prefix) {
+			continue
+		}
+		text := r.text
+		if strings.Contains(text, "%q") {
+			text = fmt.Sprintf(text, key)
+		}
+		failed := s.fail(text, err, r.hint)
+		if r.permanent {
+			return retry.Permanent(failed)
+		}
+		return failed
+	}
+	return s.fail("the server answers "+neterr.Steady(answer), err, "see the server's log")
+}
