@@ -1,0 +1,184 @@
+package admin
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/vodrelay/vodrelay/pkg/event"
+)
+
+// Status is what GET /status returns. It says nothing of single events.
+type Status struct {
+	Version       string    `json:"version"`
+	Started       time.Time `json:"started"`
+	UptimeSeconds float64   `json:"uptime_seconds"`
+	Ready         bool      `json:"ready"`
+	// Reasons says why it is not ready, or not alive.
+	Reasons  []string `json:"reasons"`
+	Stopping bool     `json:"stopping"`
+
+	// QueueDepth is about how many events wait in all queues; null when one of them is not known.
+	QueueDepth *uint64       `json:"queue_depth"`
+	Queues     []QueueStatus `json:"queues"`
+	InHand     int64         `json:"in_hand"`
+	MaxInHand  int           `json:"max_in_hand"`
+	Pollers    int64         `json:"pollers"`
+
+	// Totals since the start.
+	Received  int64 `json:"received"`
+	Settled   int64 `json:"settled"`
+	Unsettled int64 `json:"unsettled"`
+	Confirmed int64 `json:"confirmed"`
+	Late      int64 `json:"confirms_late"`
+
+	// Callback is null without a receiver of VOD's normal callback.
+	Callback *CallbackStatus `json:"callback"`
+
+	// When a step succeeded last; null before the first time.
+	LastPull    *time.Time `json:"last_pull"`
+	LastSettled *time.Time `json:"last_settled"`
+	LastConfirm *time.Time `json:"last_confirm"`
+
+	// Store identifies the store without saying where it is; empty without one.
+	Store string       `json:"store,omitempty"`
+	Sinks []SinkStatus `json:"sinks"`
+	// Parcels is null without a store, and when it cannot be read.
+	Parcels *ParcelsStatus `json:"parcels"`
+}
+
+// CallbackStatus is what the receiver of VOD's normal callback did since the start.
+type CallbackStatus struct {
+	Accepted  int64 `json:"accepted"`
+	Unsigned  int64 `json:"unsigned"`
+	Refused   int64 `json:"refused"`
+	Unsettled int64 `json:"unsettled"`
+	InHand    int64 `json:"in_hand"`
+}
+
+// QueueStatus is the queue of one application.
+type QueueStatus struct {
+	SubAppID uint64     `json:"sub_app_id"`
+	Depth    *uint64    `json:"depth"`
+	ReadAt   *time.Time `json:"read_at"`
+}
+
+// SinkStatus is one sink with its parcels. Name is - for events that a processor failed on, and (removed)
+// for all sinks that still have parcels and are not configured any more.
+type SinkStatus struct {
+	Name          string     `json:"name"`
+	Breaker       string     `json:"breaker,omitempty"`
+	BreakerSince  *time.Time `json:"breaker_since,omitempty"`
+	Accepted      uint64     `json:"accepted"`
+	Failed        uint64     `json:"failed"`
+	FailedInARow  int        `json:"failed_in_a_row"`
+	LastAccepted  *time.Time `json:"last_accepted"`
+	Waiting       int64      `json:"waiting"`
+	OldestWaiting *time.Time `json:"oldest_waiting"`
+	Dead          int64      `json:"dead"`
+	OldestDead    *time.Time `json:"oldest_dead"`
+}
+
+// ParcelsStatus sums up the store.
+type ParcelsStatus struct {
+	Waiting    int64      `json:"waiting"`
+	Dead       int64      `json:"dead"`
+	Bytes      int64      `json:"bytes"`
+	MaxParcels int64      `json:"max_parcels"`
+	MaxBytes   int64      `json:"max_bytes"`
+	Oldest     *time.Time `json:"oldest"`
+}
+
+func (s *Server) status(w http.ResponseWriter, r *http.Request) {
+	reply(w, http.StatusOK, s.Status(r.Context()))
+}
+
+// Status reads everything anew. It takes as long as the store needs to be looked at, a few seconds at most.
+func (s *Server) Status(ctx context.Context) Status {
+	stats := s.opts.Stats()
+	why := append(reasons(s.live()), reasons(s.ready(ctx))...)
+	st := Status{
+		Version: s.opts.Version, Started: s.started, UptimeSeconds: time.Since(s.started).Seconds(),
+		Ready: len(why) == 0, Reasons: why, Stopping: s.stopping(),
+		Queues: []QueueStatus{}, InHand: stats.Relay.InHand, MaxInHand: stats.Relay.MaxInHand, Pollers: stats.Relay.Pollers,
+		Received: stats.Relay.Received, Settled: stats.Relay.Settled, Unsettled: stats.Relay.Unsettled,
+		Confirmed: stats.Relay.Confirmed, Late: stats.Relay.Late,
+		LastPull: when(s.opts.Observer.pulled.get()), LastSettled: when(s.opts.Observer.handled.get()), LastConfirm: when(s.opts.Observer.confirmed.get()),
+		Store: s.opts.StoreID, Sinks: []SinkStatus{},
+	}
+	if c := stats.Callback; c != nil {
+		st.Callback = &CallbackStatus{c.Accepted, c.Unsigned, c.Refused, c.Unsettled, c.InHand}
+	}
+	if total, known := s.depths.total(); known {
+		st.QueueDepth = &total
+	}
+	for _, app := range s.depths.apps {
+		q := QueueStatus{SubAppID: app}
+		if d, known := s.depths.of(app); known {
+			q.Depth, q.ReadAt = &d.events, when(d.at)
+		}
+		st.Queues = append(st.Queues, q)
+	}
+	for _, sink := range stats.Pipeline.Sinks {
+		st.Sinks = append(st.Sinks, SinkStatus{
+			Name: label(sink.Name), Breaker: sink.Breaker, BreakerSince: when(sink.BreakerSince),
+			Accepted: sink.Sent, Failed: sink.Failed, FailedInARow: sink.Failures, LastAccepted: when(s.opts.Observer.lastSent(sink.Name)),
+		})
+	}
+	if s.counts == nil {
+		return st
+	}
+	counts, err := s.counts.get(ctx)
+	if err != nil {
+		s.log.Debug("cannot count the parcels", zap.Error(err)) // readiness tells
+		return st
+	}
+	st.addParcels(bySink(counts, stats.Pipeline.Sinks))
+	st.Parcels.MaxParcels, st.Parcels.MaxBytes = s.opts.MaxParcels, s.opts.MaxBytes
+	return st
+}
+
+// addParcels gives each sink its numbers; counts are those of bySink.
+func (st *Status) addParcels(counts []Count) {
+	st.Parcels = &ParcelsStatus{}
+	var oldest time.Time
+	for _, n := range counts {
+		if n.Parcels == 0 {
+			continue
+		}
+		if oldest.IsZero() || n.Oldest.Before(oldest) {
+			oldest = n.Oldest
+		}
+		st.Parcels.Bytes += n.Bytes
+		sink := st.sink(label(n.Sink))
+		if n.State == event.ParcelDead {
+			sink.Dead, sink.OldestDead = n.Parcels, when(n.Oldest)
+			st.Parcels.Dead += n.Parcels
+		} else {
+			sink.Waiting, sink.OldestWaiting = n.Parcels, when(n.Oldest)
+			st.Parcels.Waiting += n.Parcels
+		}
+	}
+	st.Parcels.Oldest = when(oldest)
+}
+
+// sink finds the one of that name, or adds it.
+func (st *Status) sink(name string) *SinkStatus {
+	i := slices.IndexFunc(st.Sinks, func(s SinkStatus) bool { return s.Name == name })
+	if i < 0 {
+		st.Sinks = append(st.Sinks, SinkStatus{Name: name})
+		i = len(st.Sinks) - 1
+	}
+	return &st.Sinks[i]
+}
+
+// when is nil for the zero time.
+func when(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
