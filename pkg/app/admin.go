@@ -1,0 +1,147 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"syscall"
+
+	"go.uber.org/zap"
+
+	"github.com/vodrelay/vodrelay/pkg/admin"
+	"github.com/vodrelay/vodrelay/pkg/event"
+	"github.com/vodrelay/vodrelay/pkg/relay"
+	"github.com/vodrelay/vodrelay/pkg/retry"
+	"github.com/vodrelay/vodrelay/pkg/store"
+)
+
+// newAdmin makes the admin server, unless there is to be none.
+func (a *App) newAdmin() (err error) {
+	if a.cfg.Admin.Listen == "" {
+		return nil
+	}
+	opts := admin.Options{
+		Version: a.version, Stats: a.adminStats, Observer: a.observer, Alive: a.relay.Alive, Stopping: a.stopping.Load,
+		Applications: a.apps, Depth: a.client.QueueDepth, MaxParcels: a.cfg.Store.MaxParcels, MaxBytes: a.cfg.Store.MaxBytes,
+	}
+	if a.store != nil {
+		opts.Parcels = adminParcels{a.store, a.scheduler}
+		if opts.StoreID, err = a.cfg.Store.ID(); err != nil {
+			return err
+		}
+	}
+	a.admin, err = admin.New(a.cfg.Admin, a.log, opts)
+	return err
+}
+
+// Listen takes the addresses of the admin server and of the receiver, as far as there are these, so that a
+// program learns early that one is taken. Run does it too.
+func (a *App) Listen(ctx context.Context) error {
+	if a.admin != nil {
+		if err := a.admin.Listen(ctx); err != nil {
+			return err
+		}
+	}
+	if a.receiver != nil {
+		return a.receiver.Listen(ctx)
+	}
+	return nil
+}
+
+// serveAdmin serves until the function that it returns is called. A drain beside a daemon finds the address
+// taken and does without it, unless strict.
+func (a *App) serveAdmin(ctx context.Context, strict bool) (end func(), err error) {
+	if a.admin == nil {
+		return func() {}, nil
+	}
+	if err := a.admin.Listen(ctx); err != nil {
+		if strict || !errors.Is(err, syscall.EADDRINUSE) {
+			return nil, err
+		}
+		a.log.Info("no admin server: its address is taken, as by a daemon that runs here, too", zap.String("address", a.cfg.Admin.Listen))
+		return func() {}, nil
+	}
+	serving, cancel := context.WithCancel(context.WithoutCancel(ctx)) // probes see the stop
+	var server sync.WaitGroup
+	server.Go(func() {
+		if err := a.admin.Serve(serving); err != nil {
+			a.log.Error("the admin server has ended; events are relayed all the same", zap.Error(err), zap.String("hint", retry.Hint(err)))
+		}
+	})
+	return func() {
+		cancel()
+		server.Wait()
+	}, nil
+}
+
+// Depth is about how many events wait in all queues, if the admin server is on and knows it.
+func (a *App) Depth() (events uint64, known bool) {
+	if a.admin == nil {
+		return 0, false
+	}
+	return a.admin.Depth()
+}
+
+// Alive returns an error when a loop has stopped moving.
+func (a *App) Alive() error { return a.relay.Alive() }
+
+func (a *App) adminStats() admin.Stats {
+	all := admin.Stats{Relay: admin.RelayStats(a.relay.Stats())}
+	p := a.pipeline.Stats()
+	all.Pipeline = admin.PipelineStats{Dropped: p.Dropped, Failed: p.Failed, Unrouted: p.Unrouted, Remembered: p.Remembered}
+	for _, s := range p.Sinks {
+		all.Pipeline.Sinks = append(all.Pipeline.Sinks, admin.SinkStats{
+			Name: s.Name, Sent: s.Sent, Failed: s.Failed, Attempts: s.Attempts, Skipped: s.Skipped, Deduplicated: s.Deduplicated,
+			Parked: s.Parked, Dead: s.Dead, Failures: s.Failures, Breaker: s.Breaker.State, BreakerSince: s.Breaker.Since,
+		})
+	}
+	if a.receiver != nil {
+		all.Callback = new(admin.CallbackStats(a.receiver.Stats()))
+	}
+	if a.scheduler != nil {
+		all.Scheduler = new(admin.SchedulerStats(a.scheduler.Stats()))
+	}
+	return all
+}
+
+// adminParcels is a store as the admin server wants it.
+type adminParcels struct {
+	store     *store.Store
+	scheduler *relay.Scheduler
+}
+
+func (p adminParcels) Healthy(ctx context.Context) error { return p.store.Healthy(ctx) }
+
+func (p adminParcels) Counts(ctx context.Context) ([]admin.Count, error) {
+	counts, err := p.store.Counts(ctx)
+	all := make([]admin.Count, len(counts))
+	for i, c := range counts {
+		all[i] = admin.Count(c)
+	}
+	return all, err
+}
+
+func (p adminParcels) List(ctx context.Context, f admin.Filter, after string, limit int) ([]event.Parcel, string, error) {
+	found, next, err := p.store.List(ctx, store.Filter(f), store.Cursor(after), limit)
+	return found, string(next), err
+}
+
+func (p adminParcels) Latest(ctx context.Context, state event.ParcelState, limit int) ([]event.Parcel, error) {
+	return p.store.Latest(ctx, state, limit)
+}
+
+func (p adminParcels) Get(ctx context.Context, id, sink string) ([]event.Parcel, error) {
+	return p.store.Get(ctx, id, sink)
+}
+
+func (p adminParcels) Replay(ctx context.Context, f admin.Filter) (int64, error) {
+	n, err := p.store.Replay(ctx, store.Filter(f))
+	if n > 0 {
+		p.scheduler.WakeAll()
+	}
+	return n, err
+}
+
+func (p adminParcels) Drop(ctx context.Context, f admin.Filter) (int64, error) {
+	return p.store.Drop(ctx, store.Filter(f))
+}

@@ -1,0 +1,74 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"go.uber.org/zap"
+
+	"github.com/vodrelay/vodrelay/pkg/callback"
+	"github.com/vodrelay/vodrelay/pkg/config"
+)
+
+// newReceiver makes the receiver of VOD's normal callback, if that is a source. With a store it answers as
+// soon as an event is stored, since VOD waits 5 s and no sink can promise to be that quick.
+func (a *App) newReceiver() (err error) {
+	if !a.cfg.Receives() {
+		return nil
+	}
+	handler := callback.HandlerFunc(a.pipeline.Handle)
+	if a.store != nil {
+		handler = a.pipeline.Store
+	}
+	a.receiver, err = callback.New(receiverConfig(a.cfg), a.log, handler)
+	if err != nil {
+		return fmt.Errorf("callback: %w", err)
+	}
+	if c := receiverConfig(a.cfg); a.store == nil { // the others the receiver tells itself
+		for _, warning := range c.Warnings(false)[len(c.Warnings(true)):] {
+			a.log.Warn("callback: " + warning)
+		}
+	}
+	return nil
+}
+
+// receiverConfig gives notifications the application, which they do not name, where there is only one.
+func receiverConfig(cfg *config.Config) callback.Config {
+	c := cfg.Callback
+	if c.SubAppID == 0 && len(cfg.Vod.SubAppIDs) == 1 {
+		c.SubAppID = cfg.Vod.SubAppIDs[0]
+	}
+	return c
+}
+
+// receiverError is the cause of a stop because of the receiver.
+type receiverError struct{ err error }
+
+func (r *receiverError) Error() string { return r.err.Error() }
+func (r *receiverError) Unwrap() error { return r.err }
+
+// receive serves until ctx is done; when it ends before that, it stops everything.
+func (a *App) receive(ctx context.Context, stop context.CancelCauseFunc) {
+	if err := a.receiver.Serve(ctx); err != nil {
+		stop(&receiverError{fmt.Errorf("callback: %w", err)})
+	}
+}
+
+// checkReceiver says what the receiver's configuration risks, and whether its address is free.
+func checkReceiver(ctx context.Context, cfg *config.Config, durable bool) []Finding {
+	if !cfg.Receives() {
+		return nil
+	}
+	c := receiverConfig(cfg)
+	const name = "callback receiver"
+	server, err := callback.New(c, zap.NewNop(), callback.HandlerFunc(nil))
+	if err == nil {
+		err = errors.Join(server.Listen(ctx), server.Shutdown(ctx))
+	}
+	findings := []Finding{finding(name, "can listen on "+c.Listen, err)}
+	for _, warning := range c.Warnings(durable) {
+		findings = append(findings, Finding{Name: name, Status: Warned, Detail: warning})
+	}
+	return findings
+}

@@ -1,0 +1,129 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/vodrelay/vodrelay/pkg/config"
+	"github.com/vodrelay/vodrelay/pkg/event"
+	"github.com/vodrelay/vodrelay/pkg/pipeline"
+	"github.com/vodrelay/vodrelay/pkg/relay"
+	"github.com/vodrelay/vodrelay/pkg/retry"
+	"github.com/vodrelay/vodrelay/pkg/store"
+)
+
+const (
+	// purgeEvery is how often dead letters beyond their retention are deleted.
+	purgeEvery = time.Hour
+	// unprocessedTime and unprocessedLane bound the replay of events that a processor had failed on.
+	unprocessedTime = time.Minute
+	unprocessedLane = 4
+)
+
+var openRetry = retry.Policy{Initial: time.Second, Max: 15 * time.Second}
+
+// openStore opens the store, and waits for one that cannot be reached yet: nothing should be pulled that
+// could not be kept.
+func openStore(ctx context.Context, cfg store.Config, log *zap.Logger) (*store.Store, error) {
+	var s *store.Store
+	var failing retry.Streak
+	err := openRetry.Do(ctx, func(ctx context.Context) (err error) {
+		s, err = store.Open(ctx, cfg, log)
+		if errors.Is(err, store.ErrLocked) {
+			return retry.Permanent(err) // somebody started it twice, and should be told at once
+		}
+		if err != nil && !retry.IsPermanent(err) && failing.Fail(err) {
+			log.Error("cannot open the store; trying again before any event is pulled", zap.Error(err), zap.String("hint", retry.Hint(err)))
+		}
+		return err
+	})
+	switch {
+	case err == nil:
+		return s, nil
+	case !retry.IsPermanent(err) && !errors.Is(err, store.ErrLocked):
+		return nil, fmt.Errorf("%w: %w", ErrStoreAway, err)
+	}
+	return nil, fmt.Errorf("store: %w", err)
+}
+
+// ErrStoreAway reports that the context ended while New waited for the store.
+var ErrStoreAway = errors.New("stopped before the store could be opened; nothing was pulled")
+
+// memory makes a store the relay's memory. The store knows nothing of it.
+type memory struct{ *store.Store }
+
+// Settled implements relay.Memory.
+func (m memory) Settled(ctx context.Context) ([]event.SettledMark, error) {
+	events, err := m.Store.Settled(ctx)
+	marks := make([]event.SettledMark, len(events))
+	for i, e := range events {
+		marks[i] = event.SettledMark{SubAppID: e.SubAppID, EventID: e.ID, At: e.At}
+	}
+	return marks, err
+}
+
+// totals makes a store the relay's Counts. The store has another method of that name.
+type totals struct{ *store.Store }
+
+// Counts implements relay.Counts.
+func (t totals) Counts(ctx context.Context) (waiting, dead int64, err error) { return t.Totals(ctx) }
+
+// lanes has a lane for each sink, and one for what is replayed through the whole pipeline.
+func lanes(sinks []config.Sink) []relay.Lane {
+	all := []relay.Lane{{Sink: pipeline.Unprocessed, Concurrency: unprocessedLane, Timeout: unprocessedTime, Policy: retry.DefaultSchedule()}}
+	for _, s := range sinks {
+		all = append(all, relay.Lane{Sink: s.Name, Concurrency: s.Concurrency, Timeout: s.Timeout, Policy: s.Parcels})
+	}
+	return all
+}
+
+// purge deletes old dead letters now and then, until ctx is done.
+func (a *App) purge(ctx context.Context) {
+	for {
+		n, err := a.store.Purge(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			a.log.Warn("cannot delete old dead letters", zap.Error(err))
+		case n > 0:
+			a.log.Info("dead letters deleted after their retention", zap.Int64("parcels", n))
+		}
+		if retry.Sleep(ctx, purgeEvery) != nil {
+			return
+		}
+	}
+}
+
+// checkStore looks at the store without taking the daemon's role on it, and without making its file: that
+// would belong to whoever runs the check.
+func checkStore(ctx context.Context, cfg store.Config) Finding {
+	ctx, cancel := context.WithTimeout(ctx, checkTime)
+	defer cancel()
+	name := "store (" + cfg.Driver + ")"
+	switch cfg.Driver {
+	case store.DriverNone:
+		return Finding{Name: name, Status: Passed, Detail: "events whose sink fails stay in VOD's queue, for 4 days at most"}
+	case store.DriverSQLite:
+		path, err := cfg.File()
+		if err != nil {
+			return finding(name, "", err)
+		}
+		if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+			return Finding{Name: name, Status: Passed, Detail: path + " will be made at the first start"}
+		}
+	}
+	s, err := store.Open(ctx, cfg, zap.NewNop(), store.Admin())
+	if err != nil {
+		return finding(name, "", err)
+	}
+	err = s.Healthy(ctx)
+	waiting, dead, countErr := s.Totals(ctx)
+	err = errors.Join(err, countErr, s.Close(ctx))
+	return finding(name, fmt.Sprintf("%d parcels waiting, %d dead", waiting, dead), err)
+}
