@@ -1,0 +1,126 @@
+//go:build unix
+
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/vodrelay/vodrelay/pkg/emulator"
+)
+
+// The daemon is killed while it receives: whatever was answered with 200 is in the file in the end.
+func TestCallbackThroughKillsLosesNothing(t *testing.T) {
+	_, environ := startEmulator(t, emulator.Options{})
+	dir := t.TempDir()
+	out, listen := filepath.Join(dir, "events.jsonl"), freeAddress(t)
+	configuration := fmt.Sprintf("sources: [callback]\ncallback: {listen: %q, path: /vod, sign_key: abc123}\nstore: {path: %s}\nsinks: [{type: file, path: %s}]\n",
+		listen, filepath.Join(dir, "s.db"), out)
+	environ = slices.DeleteFunc(environ, func(v string) bool { return strings.HasPrefix(v, "TENCENTCLOUD_") }) // it needs none
+	environ = append(environ, signKeyVariable+"=abc123")
+	d := startDaemon(t, environ, configuration)
+
+	contents := emulator.GenerateUploads(400, 1)
+	var lines []string
+	for _, c := range contents {
+		lines = append(lines, string(c))
+	}
+	file := linesFile(t, lines...)
+	ended := make(chan string, 1)
+	go func() {
+		p := start(t, environ, "send", file, "--to", "http://"+listen+"/vod", "--rate", "100", "--tries", "50", "--timeout", "2s", "--pause", "200ms", "-o", "json")
+		_ = p.wait()
+		ended <- p.stdout.String()
+	}()
+	for range 3 {
+		before := count(out)
+		eventually(t, "events arrive", func() bool { return count(out) > before+40 })
+		d.signal(syscall.SIGKILL)
+		require.Equal(t, -1, d.wait())
+		d.process = start(t, environ, "run", "-c", d.path)
+	}
+	var sum sendSummary
+	require.NoError(t, json.Unmarshal([]byte(<-ended), &sum))
+	require.EqualValues(t, 400, sum.Answers["200"], "%+v", sum)
+	eventually(t, "all are written", func() bool {
+		data, _ := os.ReadFile(out)
+		return len(idsOfWhole(data)) == 400
+	})
+	require.Equal(t, http.StatusOK, func() int { code, _ := d.try("/readyz"); return code }())
+	require.NotNil(t, d.status(t).Callback)
+	d.signal(syscall.SIGTERM)
+	require.Zero(t, d.wait())
+}
+
+// idsOfWhole are the lines that were written to their ends.
+func idsOfWhole(data []byte) map[string]bool {
+	all := map[string]bool{}
+	for line := range strings.Lines(string(data)) {
+		if strings.HasSuffix(line, "\n") && json.Valid([]byte(line)) {
+			all[line] = true
+		}
+	}
+	return all
+}
+
+// An application moves from the normal to the reliable callback under load, by the steps that `mode pull`
+// names: nothing is lost, and what comes both ways has one ID.
+func TestMoveFromPushToPull(t *testing.T) {
+	listen := freeAddress(t)
+	cloud, environ := startEmulator(t, emulator.Options{
+		Mode: "PUSH", NotificationURL: "http://" + listen + "/", SignKey: "abc123", ModeDelay: 2 * time.Second,
+	})
+	dir := t.TempDir()
+	out := filepath.Join(dir, "events.jsonl")
+	d := startDaemon(t, environ, fmt.Sprintf("sources: [pull, callback]\ncallback: {listen: %q, sign_key: abc123}\nstore: {path: %s}\nsinks: [{type: file, path: %s}]\n",
+		listen, filepath.Join(dir, "s.db"), out))
+	n := 0
+	publish := func(until func() bool) {
+		t.Helper()
+		deadline := time.Now().Add(patient)
+		for !until() {
+			require.Less(t, time.Now(), deadline)
+			cloud.Publish(testApp, emulator.GenerateUploads(1, uint64(n+1))...)
+			n++
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+	publish(func() bool { return count(out) > 50 })
+	require.Zero(t, cloud.Counts().Confirmed, "all were posted")
+	code, _, log := command(t, d.environ, "mode", "pull", "-c", d.path)
+	require.Zero(t, code, log)
+	publish(func() bool { return cloud.Counts().Confirmed > 50 })
+	eventually(t, "all are written", func() bool { return count(out) >= n })
+	data, err := os.ReadFile(out)
+	require.NoError(t, err)
+	require.Len(t, idsOfLines(t, data), n)
+	code, log, _ = command(t, d.environ, "check", "-c", d.path, "-o", "json")
+	require.Contains(t, log, "reliable callback (PULL)")
+	require.NotZero(t, code, "the receiver's address is taken, by the daemon")
+	d.signal(syscall.SIGTERM)
+	require.Zero(t, d.wait())
+}
+
+func TestCheckWarnsOfAReceiverWithoutStoreAndKey(t *testing.T) {
+	cloud, environ := startEmulator(t, emulator.Options{})
+	_ = cloud
+	environ = append(environ, "VODRELAY_SOURCES=callback", "VODRELAY_CALLBACK_LISTEN=127.0.0.1:0", "VODRELAY_STORE_DRIVER=none")
+	code, out, log := command(t, environ, "check")
+	require.Zero(t, code, log)
+	require.Contains(t, out, "there is no store: a notification whose sinks take longer than 4s is not acknowledged")
+	require.Contains(t, out, "there is no sign_key: whoever reaches 127.0.0.1:0 can post events")
+	require.NotContains(t, out, "credentials", "what only receives needs none")
+	code, _, log = command(t, append(environ, "VODRELAY_SOURCES=push"), "check")
+	require.Equal(t, exitConfig, code)
+	require.Contains(t, log, `sources[0]: "push": must be pull or callback`)
+}

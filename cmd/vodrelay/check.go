@@ -1,0 +1,59 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vodrelay/vodrelay/pkg/app"
+	"github.com/vodrelay/vodrelay/pkg/config"
+)
+
+func newCheck(p *program) *cobra.Command {
+	var out outputFormat
+	cmd := &cobra.Command{
+		Use:   "check",
+		Short: "Test configuration, credentials, callback mode, queue, store and every sink",
+		Long: `Test everything that a relay needs, and say what to do about each failure:
+the configuration, the credentials, each application's callback mode and queue,
+the right to confirm, the store, and every sink. No event is pulled or sent.
+
+Exit codes: 0 all is well, or works with a warning; 1 a check failed;
+78 the configuration is wrong.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := p.load(cmd)
+			if err != nil {
+				return err
+			}
+			checked, err := app.Check(cmd.Context(), cfg)
+			if err != nil {
+				return &exitError{exitConfig, err}
+			}
+			findings := append([]app.Finding{{Name: "configuration", Status: app.Passed, Detail: cfg.Origin()}}, checked...)
+			if err := out.write(p.stdout, findings, func(w io.Writer) { printFindings(w, findings) }); err != nil {
+				return err
+			}
+			for _, f := range findings {
+				if f.Status == app.Failed {
+					return &silentError{&exitError{exitFailed, errors.New("a check failed")}}
+				}
+			}
+			return nil
+		},
+	}
+	config.AddFlags(cmd.Flags())
+	out.addFlag(cmd)
+	return cmd
+}
+
+func printFindings(w io.Writer, findings []app.Finding) {
+	for _, f := range findings {
+		fmt.Fprintf(w, "%-8s %s: %s\n", f.Status, f.Name, f.Detail)
+		if f.Hint != "" {
+			fmt.Fprintf(w, "%-8s to mend it: %s\n", "", f.Hint)
+		}
+	}
+}

@@ -1,0 +1,198 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/vodrelay/vodrelay/pkg/app"
+	"github.com/vodrelay/vodrelay/pkg/emulator"
+)
+
+func TestDemoAccountsForEveryEvent(t *testing.T) {
+	code, out, log := command(t, nil, "demo", "--count", "30")
+	require.Equal(t, exitDone, code, log)
+	require.Contains(t, out, "  40 events were published (5 of them while the relay ran)")
+	require.Contains(t, out, "  40 arrived at the receiver")
+	require.Contains(t, out, "  40 were confirmed, in spite of a lost reply; 0 are left in the queue")
+	require.Contains(t, out, `"Animal World"`)
+	require.Contains(t, out, "refused")
+	require.Contains(t, out, emulator.TypeUnknown)
+	require.Contains(t, out, "What to do next")
+}
+
+func TestUsage(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"rum"}, `unknown command "rum"`},
+		{[]string{"run", "--wrong"}, "unknown flag: --wrong"},
+		{[]string{"run", "extra"}, `unknown command "extra"`},
+		{[]string{"peek", "-o", "xml"}, `"xml" is neither text nor json`},
+		{[]string{"mode", "sideways"}, `invalid argument "sideways"`},
+		{[]string{"demo", "--count", "0"}, "--count: 0:"},
+		{[]string{"emulator", "--file", "missing.jsonl"}, "missing.jsonl"},
+	} {
+		code, out, log := command(t, nil, c.args...)
+		require.Equal(t, exitUsage, code, c.args)
+		require.Empty(t, out)
+		require.Contains(t, log, c.want)
+	}
+}
+
+func TestHelpNamesEveryCommand(t *testing.T) {
+	code, out, _ := command(t, nil, "--help")
+	require.Equal(t, exitDone, code)
+	for _, name := range []string{"run", "drain", "check", "peek", "mode", "emulator", "demo", "config", "version", "completion"} {
+		require.Contains(t, out, "\n  "+name)
+	}
+	code, out, _ = command(t, nil, "completion", "bash")
+	require.Equal(t, exitDone, code)
+	require.Contains(t, out, "vodrelay")
+}
+
+func TestVersion(t *testing.T) {
+	code, out, _ := command(t, nil, "version")
+	require.Equal(t, exitDone, code)
+	require.Regexp(t, `^vodrelay \S+ go1\.\S+ \w+/\w+\n$`, out)
+}
+
+func TestBadConfigurationIsToldAtOnceAndEndsWith78(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "bad.yaml")
+	require.NoError(t, os.WriteFile(file, []byte(`
+vod: {endpont: "https://vod.tencentcloudapi.com", rate_limit: fast}
+relay: {stop_grace: 40s}
+sinks:
+  - {name: site, type: webhook, url: "example.com/vod", timeout: 10}
+  - {name: site, type: file, when: 'type = "NewFileUpload"'}
+`), 0o600))
+	for _, cmd := range []string{"run", "drain", "check", "peek", "mode"} {
+		code, out, log := command(t, nil, cmd, "-c", file)
+		require.Equal(t, exitConfig, code, cmd)
+		require.Empty(t, out)
+		for _, want := range []string{"vod.endpont", "endpoint", "vod.rate_limit", "stop_grace", "url", "timeout", "path", "when", "site"} {
+			require.Contains(t, log, want)
+		}
+		require.Equal(t, 0, strings.Count(log, "\n\n"))
+	}
+}
+
+func TestConfigShowHidesSecrets(t *testing.T) {
+	environ := []string{
+		"VODRELAY_VOD_CREDENTIALS_PROVIDER=static", "VODRELAY_VOD_CREDENTIALS_SECRET_ID=AKIDexample",
+		"VODRELAY_VOD_CREDENTIALS_SECRET_KEY=topsecret", `VODRELAY_SINKS=[{type: webhook, url: "https://user:hunter2@example.com/"}]`,
+	}
+	for _, format := range []string{"text", "json"} {
+		code, out, log := command(t, environ, "config", "show", "-o", format)
+		require.Equal(t, exitDone, code, log)
+		require.Contains(t, out, "example.com")
+		require.NotContains(t, out, "topsecret")
+		require.NotContains(t, out, "hunter2")
+	}
+	code, out, _ := command(t, nil, "config", "schema")
+	require.Equal(t, exitDone, code)
+	require.True(t, json.Valid([]byte(out)))
+}
+
+func TestCheck(t *testing.T) {
+	cloud, environ := startEmulator(t, emulator.Options{})
+	cloud.Publish(testApp, emulator.GenerateUploads(3, 1)...)
+	code, out, log := command(t, environ, "check")
+	require.Equal(t, exitDone, code, out+log)
+	require.Contains(t, out, "about 3 events are waiting")
+	require.Contains(t, out, "reliable callback (PULL)")
+	require.EqualValues(t, 0, cloud.Counts().Delivered, "no event is pulled")
+
+	require.NoError(t, cloud.SetMode(testApp, emulator.ModePush))
+	code, out, _ = command(t, append(environ, `VODRELAY_SINKS=[{type: webhook, url: "http://127.0.0.1:1"}]`), "check", "-o", "json")
+	require.Equal(t, exitFailed, code)
+	var findings []app.Finding
+	require.NoError(t, json.Unmarshal([]byte(out), &findings))
+	failed := map[string]string{}
+	for _, f := range findings {
+		if f.Status == app.Failed {
+			failed[f.Name] = f.Hint
+		}
+	}
+	require.Len(t, failed, 2, out)
+	require.Contains(t, failed["application 1500000001, callback mode"], "vodrelay mode pull")
+	require.NotEmpty(t, failed["sink webhook (webhook)"])
+
+	cloud.SetCredentials(map[string]emulator.Credential{emulator.DefaultSecretID: {SecretKey: "another"}})
+	code, out, _ = command(t, environ, "check")
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, out, "to mend it: the SecretKey does not belong to the SecretId")
+}
+
+func TestWrongCredentialsAreNamedByRun(t *testing.T) {
+	cloud, environ := startEmulator(t, emulator.Options{})
+	cloud.SetCredentials(map[string]emulator.Credential{emulator.DefaultSecretID: {SecretKey: "another"}})
+	code, _, log := command(t, environ, "run")
+	require.Equal(t, exitConfig, code)
+	require.Contains(t, log, "to mend it: the SecretKey does not belong to the SecretId")
+	require.NotContains(t, log, emulator.DefaultSecretKey)
+}
+
+func TestAWrongApplicationIsNamedByRun(t *testing.T) {
+	_, environ := startEmulator(t, emulator.Options{SubAppIDs: []uint64{1}})
+	code, _, log := command(t, environ, "run")
+	require.Equal(t, exitConfig, code)
+	require.Contains(t, log, "vod.sub_app_ids")
+}
+
+func TestPeekShowsEventsAndConfirmsNothing(t *testing.T) {
+	cloud, environ := startEmulator(t, emulator.Options{Hold: 50 * time.Millisecond})
+	code, out, log := command(t, environ, "peek")
+	require.Equal(t, exitDone, code)
+	require.Empty(t, out)
+	require.Contains(t, log, "the queue is empty")
+
+	sample, err := emulator.Sample(emulator.SampleReliable)
+	require.NoError(t, err)
+	cloud.Publish(testApp, sample)
+	code, out, log = command(t, environ, "peek")
+	require.Equal(t, exitDone, code)
+	require.Contains(t, out, "NewFileUpload  5285890784273533167")
+	require.Contains(t, log, "they come back to the queue in 30s")
+	require.EqualValues(t, 0, cloud.Counts().Confirmed)
+
+	cloud.Publish(testApp, sample)
+	code, out, _ = command(t, environ, "peek", "-o", "json")
+	require.Equal(t, exitDone, code)
+	var events []peeked
+	require.NoError(t, json.Unmarshal([]byte(out), &events))
+	require.Len(t, events, 1)
+	require.JSONEq(t, string(sample), string(events[0].Content))
+}
+
+func TestMode(t *testing.T) {
+	cloud, environ := startEmulator(t, emulator.Options{})
+	code, out, log := command(t, environ, "mode")
+	require.Equal(t, exitDone, code, log)
+	require.Contains(t, out, "reliable callback (PULL)")
+
+	code, _, log = command(t, environ, "mode", "push")
+	require.Equal(t, exitUsage, code)
+	require.Contains(t, log, "--url")
+
+	code, out, log = command(t, environ, "mode", "push", "--url", "https://example.com/vod", "--uploads", "off")
+	require.Equal(t, exitDone, code, log)
+	require.Contains(t, out, "normal callback (PUSH)")
+	require.Contains(t, log, "10 minutes")
+
+	code, out, _ = command(t, environ, "mode", "-o", "json")
+	require.Equal(t, exitDone, code)
+	var modes []map[string]any
+	require.NoError(t, json.Unmarshal([]byte(out), &modes))
+	require.Equal(t, "PUSH", modes[0]["mode"])
+	require.Equal(t, "https://example.com/vod", modes[0]["notification_url"])
+	require.Equal(t, "OFF", modes[0]["upload_media_complete"])
+	require.Equal(t, "ON", modes[0]["delete_media_complete"], "what is not named stays as it is")
+	_ = cloud
+}

@@ -1,0 +1,180 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+	"golang.org/x/term"
+
+	"github.com/vodrelay/vodrelay/pkg/app"
+	"github.com/vodrelay/vodrelay/pkg/config"
+	"github.com/vodrelay/vodrelay/pkg/relay"
+)
+
+func newDrain(p *program) *cobra.Command {
+	var timeout time.Duration
+	var quiet bool
+	cmd := &cobra.Command{
+		Use:   "drain",
+		Short: "Relay until the queue is empty, then exit",
+		Long: `Relay events until the queue is empty, then exit. An event that could not be
+settled is tried once more when its lease is over, after 30 s.
+
+Exit codes: 0 the queue is empty and every event was accepted
+            1 failed
+            3 the queue is empty, but events are in the store: see vodrelay parcels
+            4 events are left in the queue: some could not be settled, or the
+              drain was stopped
+           78 the configuration is wrong
+
+Without sinks in the configuration, events are printed: vodrelay drain | jq`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := p.load(cmd)
+			if err != nil {
+				return err
+			}
+			ctx := cmd.Context()
+			if timeout > 0 {
+				var cancel context.CancelFunc
+				ctx, cancel = context.WithTimeout(ctx, timeout)
+				defer cancel()
+			}
+			err = p.withApp(ctx, cfg, reopen, func(ctx context.Context, a *app.App, log *zap.Logger) error {
+				return p.drain(ctx, a, log, quiet)
+			})
+			if errors.Is(err, app.ErrStoreAway) {
+				return &exitError{exitLeft, err}
+			}
+			return err
+		},
+	}
+	config.AddFlags(cmd.Flags())
+	cmd.Flags().DurationVar(&timeout, "timeout", 0, "stop after this time, such as 10m, and exit with 4 (default: no limit)")
+	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "show no progress")
+	return cmd
+}
+
+func (p *program) drain(ctx context.Context, a *app.App, log *zap.Logger, quiet bool) error {
+	stop := func() {}
+	if !quiet {
+		stop = p.showProgress(ctx, a, log)
+	}
+	sum, err := a.Drain(ctx)
+	stop()
+	if err != nil {
+		return fatal(err)
+	}
+	log.Info("drain ended", zap.Bool("empty", sum.Empty), zap.Int64("confirmed", sum.Confirmed), zap.Int("left", sum.Left),
+		zap.Duration("elapsed", sum.Elapsed.Round(time.Millisecond)), zap.Float64("events_per_second", rate(sum)))
+	return drained(sum)
+}
+
+// drained turns the result of a drain into the exit code.
+func drained(sum relay.Summary) error {
+	switch {
+	case sum.Left > 0 && sum.Empty:
+		return &exitError{exitLeft, fmt.Errorf("%d events are left in the queue: each failed twice; the reasons are above", sum.Left)}
+	case !sum.Empty:
+		return &exitError{exitLeft, errors.New("stopped before the queue was empty: what is left comes at the next run")}
+	}
+	if sum.Waiting+sum.Dead > 0 {
+		return &exitError{exitParked, fmt.Errorf("the queue is empty, but %d parcels wait to be sent again and %d are dead: see vodrelay parcels list", sum.Waiting, sum.Dead)}
+	}
+	return nil
+}
+
+func rate(sum relay.Summary) float64 {
+	seconds := sum.Elapsed.Seconds()
+	if seconds <= 0 {
+		return 0
+	}
+	return float64(int64(float64(sum.Confirmed) / seconds))
+}
+
+const (
+	barEvery  = 100 * time.Millisecond
+	lineEvery = 10 * time.Second
+)
+
+// showProgress shows a bar on a terminal, and otherwise a line in the log now and then, until the returned
+// function is called. The total is what VOD says of its queues, which is late by minutes: a guide only.
+func (p *program) showProgress(ctx context.Context, a *app.App, log *zap.Logger) func() {
+	ctx, cancel := context.WithCancel(ctx)
+	var showing sync.WaitGroup
+	showing.Go(func() {
+		if f, ok := p.stderr.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+			p.showBar(ctx, a)
+			return
+		}
+		total := depth(ctx, a)
+		every(ctx, lineEvery, func() {
+			s := a.Stats()
+			log.Info("draining", zap.Int64("confirmed", s.Confirmed), zap.Int64("in_hand", s.InHand), zap.Int64("about", max(total, s.Confirmed)))
+		})
+	})
+	return func() {
+		cancel()
+		showing.Wait()
+	}
+}
+
+func (p *program) showBar(ctx context.Context, a *app.App) {
+	total := depth(ctx, a)
+	if total == 0 {
+		total = -1 // unknown: a spinner
+	}
+	bar := progressbar.NewOptions64(total,
+		progressbar.OptionSetWriter(p.stderr),
+		progressbar.OptionSetDescription("draining"),
+		progressbar.OptionShowCount(),
+		progressbar.OptionShowIts(),
+		progressbar.OptionSetItsString("events"),
+		progressbar.OptionSetPredictTime(true),
+		progressbar.OptionFullWidth(),
+		progressbar.OptionThrottle(barEvery),
+		progressbar.OptionClearOnFinish(),
+	)
+	every(ctx, barEvery, func() {
+		confirmed := a.Stats().Confirmed
+		if total > 0 && confirmed > total {
+			total = confirmed
+			bar.ChangeMax64(total)
+		}
+		_ = bar.Set64(confirmed) // a terminal that cannot be written to changes nothing
+	})
+	_ = bar.Finish()
+}
+
+// depth is about how many events wait in all queues; 0 when nobody says.
+func depth(ctx context.Context, a *app.App) int64 {
+	var total int64
+	for _, id := range a.Applications() {
+		n, err := a.Client().QueueDepth(ctx, id)
+		if err != nil {
+			return 0
+		}
+		total += int64(min(n, 1<<40))
+	}
+	return total
+}
+
+func every(ctx context.Context, d time.Duration, f func()) {
+	ticker := time.NewTicker(d)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			f()
+		}
+	}
+}

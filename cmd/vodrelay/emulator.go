@@ -1,0 +1,169 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+
+	"github.com/vodrelay/vodrelay/pkg/app"
+	"github.com/vodrelay/vodrelay/pkg/config"
+	"github.com/vodrelay/vodrelay/pkg/emulator"
+)
+
+func newEmulator(p *program) *cobra.Command {
+	var (
+		listen     string
+		subAppID   uint64
+		uploads    int
+		perSecond  float64
+		seed       uint64
+		file       string
+		latency    time.Duration
+		unlimited  bool
+		allTypes   bool
+		nullFields bool
+	)
+	cmd := &cobra.Command{
+		Use:   "emulator",
+		Short: "Run the VOD event API on this machine",
+		Long: `Run an emulator of the VOD event API: PullEvents, ConfirmEvents,
+DescribeEventsState, DescribeEventConfig and ModifyEventConfig, with signatures,
+30 s leases, long polls and quotas, for tests of vodrelay or of your own
+consumer. Its control API publishes events, shows counts and the journal, and
+injects faults:
+
+  curl http://127.0.0.1:9090/_emulator/
+
+It asks for no credentials there, so it listens on this machine only unless told
+otherwise.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			log, _, err := app.NewLogger(config.Log{Level: "info", Format: "auto"}, p.stderr)
+			if err != nil {
+				return err
+			}
+			opts := emulator.Options{Seed: seed, Latency: latency, Variants: emulator.Variants{NullFields: nullFields}}
+			if unlimited {
+				opts.Quotas = emulator.UnlimitedQuotas()
+			}
+			if err := opts.Validate(); err != nil {
+				return &exitError{exitUsage, err}
+			}
+			server := emulator.New(opts)
+			defer server.Close()
+			generation := emulator.Generation{Count: uploads, Seed: seed}
+			if allTypes {
+				generation.Types = []string{emulator.TypesAll}
+			}
+			if err := publishAtStart(server, subAppID, generation, file); err != nil {
+				return &exitError{exitUsage, err}
+			}
+			listener, err := (&net.ListenConfig{}).Listen(cmd.Context(), "tcp", listen)
+			if err != nil {
+				return fmt.Errorf("--listen %s: %w", listen, err)
+			}
+			url := "http://" + listener.Addr().String()
+			fmt.Fprintf(p.stderr, "The VOD event API is at %s, its control API at %s/_emulator/. To relay from it:\n\n"+
+				"  export TENCENTCLOUD_SECRET_ID=%s TENCENTCLOUD_SECRET_KEY=%s\n"+
+				"  export VODRELAY_VOD_ENDPOINT=%s VODRELAY_VOD_SUB_APP_IDS=%d\n"+
+				"  vodrelay run\n\n", url, url, emulator.DefaultSecretID, emulator.DefaultSecretKey, url, subAppID)
+			ctx, unwatch := untilSignal(cmd.Context(), log, func() {})
+			defer unwatch()
+			return serveEmulator(ctx, server, listener, log, subAppID, perSecond, seed)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&listen, "listen", "127.0.0.1:9090", "address to listen on; port 0 takes a free one")
+	flags.Uint64Var(&subAppID, "sub-app-id", 1500000001, "application that events are published for; others work as well")
+	flags.IntVar(&uploads, "uploads", 0, "publish this many generated uploads at start")
+	flags.Float64Var(&perSecond, "rate", 0, "publish this many generated uploads per second")
+	flags.Uint64Var(&seed, "seed", 1, "seed of everything that is generated")
+	flags.StringVar(&file, "file", "", "publish the events of a file of JSON lines at start; - reads standard input")
+	flags.DurationVar(&latency, "latency", 0, "time added to every request, as a network's round trip")
+	flags.BoolVar(&unlimited, "no-quota", false, "do not limit the requests per second")
+	flags.BoolVar(&allTypes, "all-types", false, "generate every documented type and an unknown one, not uploads only")
+	flags.BoolVar(&nullFields, "null-fields", false, "send the payload fields of the other types as null, as the documentation's examples do")
+	return cmd
+}
+
+func publishAtStart(server *emulator.Server, subAppID uint64, generation emulator.Generation, file string) error {
+	contents, err := emulator.Generate(generation)
+	if err != nil {
+		return err
+	}
+	if _, err := server.Enqueue(subAppID, contents...); err != nil {
+		return err
+	}
+	if file == "" {
+		return nil
+	}
+	in := os.Stdin
+	if file != "-" {
+		if in, err = os.Open(file); err != nil {
+			return fmt.Errorf("--file: %w", err)
+		}
+		defer func() { _ = in.Close() }() // only read
+	}
+	return publishLines(server, subAppID, in)
+}
+
+// publishLines publishes one event for each line of JSON.
+func publishLines(server *emulator.Server, subAppID uint64, in io.Reader) error {
+	const longest = 10 << 20
+	lines := bufio.NewScanner(in)
+	lines.Buffer(nil, longest)
+	for n := 1; lines.Scan(); n++ {
+		if len(lines.Bytes()) == 0 {
+			continue
+		}
+		if _, err := server.Enqueue(subAppID, json.RawMessage(lines.Text())); err != nil {
+			return fmt.Errorf("--file: line %d: %w", n, err)
+		}
+	}
+	if errors.Is(lines.Err(), bufio.ErrTooLong) {
+		return fmt.Errorf("--file: a line is longer than %d bytes", longest)
+	}
+	return lines.Err()
+}
+
+// serveEmulator serves, and publishes perSecond uploads per second, until ctx is done.
+func serveEmulator(ctx context.Context, server *emulator.Server, listener net.Listener, log *zap.Logger, subAppID uint64, perSecond float64, seed uint64) error {
+	stop := context.AfterFunc(ctx, server.Close)
+	defer stop()
+	if perSecond > 0 {
+		ctx, cancel := context.WithCancel(ctx)
+		published := make(chan struct{})
+		go func() {
+			defer close(published)
+			publishSteadily(ctx, server, log, subAppID, perSecond, seed)
+		}()
+		defer func() { cancel(); <-published }()
+	}
+	return server.Serve(listener)
+}
+
+// publishSteadily publishes uploads at a rate, ten times a second at most.
+func publishSteadily(ctx context.Context, server *emulator.Server, log *zap.Logger, subAppID uint64, perSecond float64, seed uint64) {
+	started, published := time.Now(), 0
+	every(ctx, max(100*time.Millisecond, time.Duration(float64(time.Second)/perSecond)), func() {
+		due := int(time.Since(started).Seconds()*perSecond) - published
+		if due <= 0 {
+			return
+		}
+		seed++
+		if _, err := server.Enqueue(subAppID, emulator.GenerateUploads(min(due, emulator.MaxGenerated), seed)...); err != nil {
+			log.Warn("cannot publish", zap.Error(err))
+			return
+		}
+		published += due
+	})
+}

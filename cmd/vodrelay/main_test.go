@@ -1,0 +1,197 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/vodrelay/vodrelay/pkg/emulator"
+	"github.com/vodrelay/vodrelay/pkg/event"
+)
+
+const (
+	testApp = 1500000001
+	patient = 30 * time.Second // what a step of a test may take on a busy machine
+)
+
+// binary is the program as a user builds it, made once for all tests that need a process of their own.
+var binary = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "vodrelay-test")
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "vodrelay")
+	if runtime.GOOS == "windows" {
+		path += ".exe"
+	}
+	out, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput()
+	if err != nil {
+		return "", errors.New(string(out))
+	}
+	return path, nil
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if path, err := binary(); err == nil {
+		_ = os.RemoveAll(filepath.Dir(path))
+	}
+	if code == 0 {
+		if err := goleak.Find(); err != nil {
+			_, _ = os.Stderr.WriteString(err.Error())
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// startEmulator serves a VOD event API on this machine and returns the environment to relay from it.
+func startEmulator(t *testing.T, opts emulator.Options) (*emulator.Server, []string) {
+	t.Helper()
+	server := emulator.New(opts)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(listener) }()
+	t.Cleanup(func() {
+		server.Close()
+		require.NoError(t, <-ended)
+	})
+	return server, []string{
+		"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(),
+		"TENCENTCLOUD_SECRET_ID=" + emulator.DefaultSecretID,
+		"TENCENTCLOUD_SECRET_KEY=" + emulator.DefaultSecretKey,
+		"VODRELAY_VOD_ENDPOINT=http://" + listener.Addr().String(),
+		"VODRELAY_VOD_SUB_APP_IDS=1500000001",
+		"VODRELAY_ADMIN_LISTEN=127.0.0.1:0", // several run at a time
+	}
+}
+
+// ids are the event IDs of contents.
+func ids(t *testing.T, contents []json.RawMessage) map[string]bool {
+	t.Helper()
+	all := map[string]bool{}
+	for _, c := range contents {
+		e, _, err := event.Decode(c, testApp)
+		require.NoError(t, err)
+		all[e.ID] = true
+	}
+	return all
+}
+
+// idsOfLines are the event IDs in a file of one JSON object a line.
+func idsOfLines(t *testing.T, data []byte) map[string]bool {
+	t.Helper()
+	all := map[string]bool{}
+	for line := range bytes.Lines(data) {
+		e, _, err := event.Decode(line, testApp)
+		require.NoError(t, err, "%s", line)
+		all[e.ID] = true
+	}
+	return all
+}
+
+// command runs the program inside the test and returns what it printed.
+func command(t *testing.T, environ []string, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	for _, v := range environ { // the credential sources read the process's own environment
+		if name, value, _ := strings.Cut(v, "="); !strings.HasPrefix(name, "VODRELAY_") {
+			t.Setenv(name, value)
+		}
+	}
+	var out, log bytes.Buffer
+	code = execute(&program{stdin: strings.NewReader(""), stdout: &out, stderr: &log, environ: environ}, args)
+	return code, out.String(), log.String()
+}
+
+// process is the program in a process of its own.
+type process struct {
+	t      *testing.T
+	cmd    *exec.Cmd
+	stdout *lockedBuffer
+	stderr *lockedBuffer
+}
+
+func start(t *testing.T, environ []string, args ...string) *process {
+	t.Helper()
+	path, err := binary()
+	require.NoError(t, err)
+	p := &process{t: t, cmd: exec.Command(path, args...), stdout: &lockedBuffer{}, stderr: &lockedBuffer{}}
+	p.cmd.Env = environ
+	p.cmd.Dir = t.TempDir()
+	p.cmd.Stdout, p.cmd.Stderr = p.stdout, p.stderr
+	require.NoError(t, p.cmd.Start())
+	t.Cleanup(func() {
+		if p.cmd.ProcessState == nil {
+			_ = p.cmd.Process.Kill()
+			_ = p.cmd.Wait()
+		}
+		if t.Failed() {
+			t.Logf("standard error of %v:\n%s", args, p.stderr)
+		}
+	})
+	return p
+}
+
+func (p *process) signal(s syscall.Signal) {
+	p.t.Helper()
+	require.NoError(p.t, p.cmd.Process.Signal(s))
+}
+
+// wait waits for the end and returns the exit code, -1 after a signal.
+func (p *process) wait() int {
+	p.t.Helper()
+	ended := make(chan error, 1)
+	go func() { ended <- p.cmd.Wait() }()
+	select {
+	case err := <-ended:
+		var exit *exec.ExitError
+		if err != nil && !errors.As(err, &exit) {
+			require.NoError(p.t, err)
+		}
+		return p.cmd.ProcessState.ExitCode()
+	case <-time.After(patient):
+		_ = p.cmd.Process.Kill()
+		<-ended
+		p.t.Fatalf("still running after %s", patient)
+		return 0
+	}
+}
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	require.Eventually(t, ok, patient, 10*time.Millisecond, what)
+}
+
+type lockedBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+var _ io.Writer = (*lockedBuffer)(nil)

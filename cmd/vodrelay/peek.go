@@ -1,0 +1,130 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+
+	"github.com/vodrelay/vodrelay/pkg/config"
+	"github.com/vodrelay/vodrelay/pkg/event"
+	"github.com/vodrelay/vodrelay/pkg/vod"
+)
+
+// peeked is one event as peek shows it.
+type peeked struct {
+	ID       string          `json:"id"`
+	Type     string          `json:"type"`
+	SubAppID uint64          `json:"sub_app_id,omitempty"`
+	Subject  string          `json:"subject,omitempty"`
+	Content  json.RawMessage `json:"content"`
+}
+
+func newPeek(p *program) *cobra.Command {
+	var out outputFormat
+	var count int
+	cmd := &cobra.Command{
+		Use:   "peek",
+		Short: "Show events of the queue without confirming them",
+		Long: `Show the next events of the queue without confirming them. Nothing is lost: they
+come back to the queue after 30 s, and until then no other consumer sees them.
+An empty queue is waited on for 5 s.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := p.load(cmd)
+			if err != nil {
+				return err
+			}
+			client, err := vod.New(cfg.Vod, vod.WithLogger(zap.NewNop()))
+			if err != nil {
+				return &exitError{exitConfig, err}
+			}
+			defer client.Close()
+			ids := cfg.Vod.SubAppIDs
+			if len(ids) == 0 {
+				ids = []uint64{0}
+			}
+			events := []peeked{}
+			for _, id := range ids {
+				more, err := peek(cmd.Context(), client.Queue(id), count-len(events))
+				if err != nil {
+					return fatal(err)
+				}
+				events = append(events, more...)
+			}
+			if err := out.write(p.stdout, events, func(w io.Writer) { printEvents(w, events) }); err != nil {
+				return err
+			}
+			if len(events) == 0 {
+				fmt.Fprintln(p.stderr, "vodrelay: the queue is empty")
+				return nil
+			}
+			fmt.Fprintf(p.stderr, "vodrelay: %d events shown; not confirmed, they come back to the queue in %s\n", len(events), event.LeaseTime)
+			return nil
+		},
+	}
+	config.AddFlags(cmd.Flags())
+	out.addFlag(cmd)
+	cmd.Flags().IntVarP(&count, "count", "n", event.MaxBatch, "most events to show; a reply can hold a few more, up to 16 are pulled at a time")
+	return cmd
+}
+
+// peek pulls until it has count events or the queue is empty.
+func peek(ctx context.Context, q *vod.Queue, count int) ([]peeked, error) {
+	var events []peeked
+	for len(events) < count {
+		deliveries, err := q.Pull(ctx)
+		if err != nil || len(deliveries) == 0 {
+			return events, err
+		}
+		for _, d := range deliveries {
+			events = append(events, peeked{ID: d.ID, Type: d.Type, SubAppID: d.SubAppID, Subject: d.Subject(), Content: d.Raw})
+		}
+	}
+	return events, nil
+}
+
+func printEvents(w io.Writer, events []peeked) {
+	if len(events) == 0 {
+		return
+	}
+	table := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(table, "ID\tTYPE\tFILE OR TASK\tCONTENT")
+	for _, e := range events {
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", e.ID, printable(e.Type), printable(e.Subject), preview(e.Content))
+	}
+	_ = table.Flush() // as every write to a terminal
+}
+
+// preview is the start of an event's content on one line.
+func preview(content json.RawMessage) string {
+	var line bytes.Buffer
+	if json.Compact(&line, content) != nil {
+		return printable(string(content))
+	}
+	return printable(line.String())
+}
+
+// printable keeps a text from an event from steering the terminal.
+func printable(s string) string {
+	const most = 100
+	runes := []rune(s)
+	cut := len(runes) > most
+	if cut {
+		runes = runes[:most]
+	}
+	for i, r := range runes {
+		if r < ' ' || r == 0x7f || (r >= 0x80 && r < 0xa0) {
+			runes[i] = ' '
+		}
+	}
+	if cut {
+		return string(runes) + "…"
+	}
+	return string(runes)
+}

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+
+	"github.com/vodrelay/vodrelay/pkg/app"
+	"github.com/vodrelay/vodrelay/pkg/config"
+	"github.com/vodrelay/vodrelay/pkg/retry"
+	"github.com/vodrelay/vodrelay/pkg/store"
+)
+
+// closeTime bounds the end of the sinks. With the relay's own limits it keeps a stop below relay.StopLimit.
+const closeTime = 2 * time.Second
+
+func newRun(p *program) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Relay events until it is stopped",
+		Long: `Relay events until SIGTERM or SIGINT. A stop takes no more events, finishes and
+confirms those in hand, and ends within 25 s; a second signal ends at once.
+
+SIGHUP reloads the configuration: processors, sinks, limits and the log's level
+take effect without a stop. It is checked whole first; a bad one changes nothing.
+It also opens the files of file sinks anew, for logrotate.
+
+Without sinks in the configuration, events are printed, one JSON object a line.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := p.load(cmd)
+			if err != nil {
+				return err
+			}
+			var systemd atomic.Pointer[supervisor] // nil: not running yet
+			hangup := func(a *app.App, log *zap.Logger) {
+				reopen(a, log)
+				if s := systemd.Load(); s != nil {
+					_ = s.Reload(func() error { return p.reload(cmd, a, log) }) // it has told
+				}
+			}
+			err = p.withApp(cmd.Context(), cfg, hangup, func(ctx context.Context, a *app.App, log *zap.Logger) error {
+				log.Info("starting", zap.String("version", versionText()), zap.String("endpoint", cfg.Vod.Endpoint), zap.Uint64s("sub_app_ids", cfg.Vod.SubAppIDs), zap.Int("sinks", len(cfg.Sinks)))
+				if err := a.Listen(ctx); err != nil {
+					return err
+				}
+				s := newSupervisor(log, a.Alive, statusLine(a.Stats, a.Depth))
+				systemd.Store(s)
+				telling, cancel := context.WithCancel(ctx)
+				var told sync.WaitGroup
+				told.Go(func() { s.Run(telling) })
+				err := a.Run(ctx)
+				cancel()
+				told.Wait()
+				return fatal(err)
+			})
+			if errors.Is(err, app.ErrStoreAway) {
+				return nil // stopped, as somebody wanted
+			}
+			return err
+		},
+	}
+	config.AddFlags(cmd.Flags())
+	return cmd
+}
+
+// reload reads the configuration again and applies what can change without a restart.
+func (p *program) reload(cmd *cobra.Command, a *app.App, log *zap.Logger) error {
+	cfg, err := p.load(cmd)
+	var needRestart []string
+	if err == nil {
+		needRestart, err = a.Reload(cfg)
+	}
+	switch {
+	case err != nil:
+		log.Error("the configuration was not reloaded: the old one goes on", zap.Error(err), zap.String("hint", "mend it, try it with vodrelay check, and reload again"))
+	case len(needRestart) > 0:
+		log.Warn("some changes need a restart", zap.Strings("keys", needRestart), zap.String("hint", app.RestartHint(needRestart)))
+	}
+	return err
+}
+
+// withApp builds the program from cfg, runs f with it until a signal, and closes it. hangup is called on
+// SIGHUP, once the program is built.
+func (p *program) withApp(ctx context.Context, cfg *config.Config, hangup func(*app.App, *zap.Logger), f func(context.Context, *app.App, *zap.Logger) error) (err error) {
+	log, level, err := app.NewLogger(cfg.Log, p.stderr)
+	if err != nil {
+		return &exitError{exitConfig, err}
+	}
+	defer func() { _ = log.Sync() }() // a terminal cannot be synced
+	var built atomic.Pointer[app.App]
+	ctx, unwatch := untilSignal(ctx, log, func() {
+		if a := built.Load(); a != nil {
+			hangup(a, log)
+		}
+	})
+	defer unwatch() // last, so that a second signal also ends a close that hangs
+	a, err := app.New(ctx, cfg, log, p.stdout, app.WithVersion(versionText()), app.WithLevel(level))
+	if err != nil {
+		if errors.Is(err, app.ErrStoreAway) || errors.Is(err, store.ErrLocked) { // no fault of the configuration: a restart may succeed
+			return err
+		}
+		return &exitError{exitConfig, err}
+	}
+	built.Store(a)
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTime)
+		defer cancel()
+		if closeErr := a.Close(ctx); closeErr != nil && err == nil {
+			err = fmt.Errorf("closing the sinks: %w", closeErr)
+		}
+	}()
+	return f(ctx, a, log)
+}
+
+// reopen makes a write its files anew.
+func reopen(a *app.App, log *zap.Logger) {
+	if err := a.Reopen(); err != nil {
+		log.Error("cannot reopen the files", zap.Error(err), zap.String("hint", retry.Hint(err)))
+		return
+	}
+	log.Info("files reopened")
+}
+
+// fatal gives the error of a relay its exit code: what is permanent is the configuration's fault.
+func fatal(err error) error {
+	if err != nil && retry.IsPermanent(err) {
+		return &exitError{exitConfig, err}
+	}
+	return err
+}
