@@ -1,0 +1,56 @@
+# The project's commands. `make help` lists them.
+
+GO            ?= go
+VERSION       ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS       := -s -w -X main.version=$(VERSION)
+GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+GOVULNCHECK   := golang.org/x/vuln/cmd/govulncheck@latest
+
+export CGO_ENABLED ?= 0
+
+.DEFAULT_GOAL := help
+.PHONY: help build package test lint vuln fuzz bench microbench demo tidy generate clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
+
+build: ## build the static binary bin/vodrelay
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/vodrelay ./cmd/vodrelay
+
+package: ## build the deb and the rpm into dist
+	scripts/package
+
+test: ## install what tests need (as root on Debian), run every test with the race detector, and those of deploy
+	scripts/testdeps
+	CGO_ENABLED=1 $(GO) test -race -shuffle=on -timeout 15m ./...
+	cd deploy/test && $(GO) test -count=1 -shuffle=on -timeout 15m ./... # no cache: it does not see the files under test
+
+lint: ## run the linters (configuration: .golangci.yml)
+	$(GO) run $(GOLANGCI_LINT) run ./...
+
+vuln: ## look for known vulnerabilities (needs vuln.go.dev)
+	$(GO) run $(GOVULNCHECK) ./...
+
+fuzz: ## run each fuzz test for FUZZTIME (20s)
+	scripts/fuzz $(or $(FUZZTIME),20s)
+
+bench: ## measure against the goals and write scripts/bench/RESULTS.md (8 minutes, Linux)
+	cd scripts/bench && $(GO) run .
+
+microbench: ## run the micro-benchmarks
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+demo: ## the tour: emulator, relay and receiver in one command
+	$(GO) run ./cmd/vodrelay demo
+
+tidy: ## tidy go.mod and go.sum, format the code
+	$(GO) mod tidy
+	cd deploy/test && $(GO) mod tidy
+	cd scripts/bench && $(GO) mod tidy
+	gofmt -w cmd pkg deploy scripts
+
+generate: ## write the files that are made from code: reference configuration and JSON Schema
+	$(GO) test ./pkg/config -run 'File$$' -update
+
+clean: ## delete what the other targets made
+	rm -rf bin dist
