@@ -210,11 +210,8 @@ func (pl *plan) match(ctx context.Context, e event.Event, before sinkSet) (resul
 
 // fanOut sends e to all targets at the same time and waits for them.
 func (p *Pipeline) fanOut(ctx context.Context, pl *plan, e event.Event, results []result) {
-	if p.parker != nil {
-		var cancel context.CancelFunc
-		ctx, cancel = leaveTimeToPark(ctx)
-		defer cancel()
-	}
+	ctx, cancel := p.sendingUnder(ctx)
+	defer cancel()
 	var others sync.WaitGroup
 	var own func() // this goroutine has nothing else to do
 	for i, r := range pl.routes {

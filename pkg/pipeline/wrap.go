@@ -24,8 +24,9 @@ func (r *recovering) Close(ctx context.Context) (err error) {
 	return r.Sink.Close(ctx)
 }
 
-// Timeout ends the context of one Send after d; 0 is no limit. It does not leave a Send that ignores its
-// context behind: that one holds up its event, and nothing else, until it returns.
+// Timeout ends the context of one Send after d, or up to a hundredth of d earlier; 0 is no limit. It does not
+// leave a Send that ignores its context behind: that one holds up its event, and nothing else, until it
+// returns.
 func Timeout(s Sink, d time.Duration) Sink {
 	if d <= 0 {
 		return s
@@ -39,7 +40,7 @@ type timed struct {
 }
 
 func (t *timed) Send(ctx context.Context, e event.Event) error {
-	limited, cancel := context.WithTimeout(ctx, t.limit)
+	limited, cancel := attemptUnder(ctx, t.limit)
 	defer cancel()
 	err := t.Sink.Send(limited, e)
 	if err != nil && limited.Err() != nil && ctx.Err() == nil {

@@ -37,6 +37,14 @@ type Handler interface {
 	Handle(ctx context.Context, d event.Delivery) error
 }
 
+// Preparer is a Handler that makes some things once for all the events of one reply, whose leases end
+// together.
+type Preparer interface {
+	// Prepare derives the context of their Handles from ctx, which ends in time to confirm them. end is called
+	// when the last Handle has returned.
+	Prepare(ctx context.Context) (prepared context.Context, end context.CancelFunc)
+}
+
 // HandlerFunc makes a function a Handler.
 type HandlerFunc func(ctx context.Context, d event.Delivery) error
 
@@ -116,6 +124,7 @@ type Relay struct {
 	cfg     atomic.Pointer[Config]
 	log     *zap.Logger
 	handler Handler
+	prepare func(context.Context) (context.Context, context.CancelFunc) // the handler's, if it is a Preparer
 
 	// One place for each event in hand, event.MaxBatch for each poll, and what maxInHandLimit has more than
 	// Config.MaxInHand for the resizer.
@@ -155,6 +164,10 @@ func New(cfg Config, log *zap.Logger, handler Handler, sources ...Source) (*Rela
 		confirmLimit: rate.NewLimiter(cfg.limit(), 1),
 		observer:     unobserved{},
 		workers:      newWorkers(),
+	}
+	r.prepare = func(ctx context.Context) (context.Context, context.CancelFunc) { return ctx, func() {} }
+	if p, ok := handler.(Preparer); ok {
+		r.prepare = p.Prepare
 	}
 	r.cfg.Store(&cfg)
 	r.places.TryAcquire(maxInHandLimit - int64(cfg.MaxInHand)) // all are free

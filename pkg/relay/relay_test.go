@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -128,6 +129,59 @@ func TestWorkEndsBeforeItsLease(t *testing.T) {
 		require.Equal(t, 4*time.Second, <-left)
 		_, err := stop()
 		require.NoError(t, err)
+	})
+}
+
+// preparing is a handler that prepares its contexts.
+type preparing struct {
+	*recorder
+	mu       sync.Mutex
+	contexts map[context.Context]int // handled under each
+	early    int                     // ends before the last of a reply was handled
+	ended    int
+}
+
+func (p *preparing) Prepare(ctx context.Context) (context.Context, context.CancelFunc) {
+	prepared, cancel := context.WithCancel(ctx)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.contexts[prepared] = 0
+	return prepared, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.ended++
+		if p.contexts[prepared] != event.MaxBatch || prepared.Err() != nil {
+			p.early++
+		}
+		cancel()
+	}
+}
+
+func (p *preparing) Handle(ctx context.Context, d event.Delivery) error {
+	defer func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.contexts[ctx]++
+	}()
+	return p.recorder.Handle(ctx, d)
+}
+
+func TestAHandlerPreparesOnceForTheEventsOfAReply(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := &relaytest.Queue{Hold: 5 * time.Second, Latency: 10 * time.Millisecond}
+		q.PublishUploads(10 * event.MaxBatch)
+		h := &preparing{contexts: map[context.Context]int{}, recorder: newRecorder(func(_ context.Context, _ event.Delivery, _ int) error {
+			time.Sleep(time.Second)
+			return nil
+		})}
+		_, stop := start(t, relay.DefaultConfig(), h, q)
+		time.Sleep(3 * time.Second)
+		_, err := stop()
+		require.NoError(t, err)
+		require.Zero(t, q.Unconfirmed())
+		require.Len(t, h.contexts, 10)
+		require.Equal(t, 10, h.ended)
+		require.Zero(t, h.early)
 	})
 }
 

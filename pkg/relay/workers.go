@@ -59,16 +59,18 @@ func (w *workers) end() {
 type shared struct {
 	context.Context //nolint:containedctx // it is one
 	until           time.Time
-	cancel          context.CancelFunc
+	end, cancel     context.CancelFunc
 	users           atomic.Int64 // events, and whoever hands them out
 }
 
 // join is s, or a new one in its place if it does not end then, with one more user. s may be nil.
-func (s *shared) join(ctx context.Context, until time.Time) *shared {
+func (s *shared) join(ctx context.Context, until time.Time, prepare func(context.Context) (context.Context, context.CancelFunc)) *shared {
 	if s == nil || !s.until.Equal(until) {
 		s.done()
 		s = &shared{until: until}
-		s.Context, s.cancel = context.WithDeadline(ctx, until)
+		limited, cancel := context.WithDeadline(ctx, until)
+		s.cancel = cancel
+		s.Context, s.end = prepare(limited)
 		s.users.Add(1)
 	}
 	s.users.Add(1)
@@ -78,6 +80,7 @@ func (s *shared) join(ctx context.Context, until time.Time) *shared {
 // done takes a user away. The last one ends the context.
 func (s *shared) done() {
 	if s != nil && s.users.Add(-1) == 0 {
+		s.end()
 		s.cancel()
 	}
 }
