@@ -22,16 +22,8 @@ var lenient = []jsontext.Options{
 // reader is a decoder that is used again: a third of the time of reading an event went into making one.
 type reader struct {
 	*jsontext.Decoder
-	buf               bytes.Buffer
-	canonical, sorted []byte   // memory for the walk
-	members           []member // of the objects that the walk is in
+	buf bytes.Buffer
 }
-
-// memberSize is the bytes of a member, at most.
-const memberSize = 3 * 8
-
-// maxKept keeps the memory of a rare huge event from staying in the pool.
-const maxKept = 64 << 10
 
 var readers = sync.Pool{New: func() any { return &reader{Decoder: jsontext.NewDecoder(&bytes.Buffer{}, lenient...)} }}
 
@@ -45,10 +37,6 @@ func read(data []byte) *reader {
 
 func (r *reader) release() {
 	r.buf = bytes.Buffer{}
-	r.members = r.members[:0] // a walk that failed leaves some
-	if cap(r.canonical)+cap(r.sorted)+memberSize*cap(r.members) > maxKept {
-		r.canonical, r.sorted, r.members = nil, nil, nil
-	}
 	readers.Put(r)
 }
 
@@ -165,15 +153,12 @@ func unquote(v jsontext.Value) string {
 // identify is the ID: a hash over the type and the canonical payload. The application's number takes no
 // part in it, since a pushed notification does not carry it.
 func identify(eventType string, raw json.RawMessage) string {
-	r := read(raw)
-	defer r.release()
-	head := append(append(r.canonical[:0], eventType...), 0)
-	text, err := (&walker{dec: r, canonical: true, skip: unidentifying}).value(head, 0)
-	if err != nil { // not JSON that we can walk: its bytes are all the identity it has
-		text = append(head, raw...)
-	}
-	r.canonical = text
-	sum := sha256.Sum256(text)
+	w := walkers.Get().(*walker) //nolint:forcetypeassert // nothing else is in the pool
+	defer w.release()
+	w.data = raw
+	w.text = append(append(w.text[:0], eventType...), 0)
+	w.text = w.value(w.text, 0)
+	sum := sha256.Sum256(w.text)
 	return hex.EncodeToString(sum[:16])
 }
 
