@@ -43,10 +43,11 @@ func newBase(service, version, action string) *tchttp.BaseRequest {
 	return new(tchttp.BaseRequest).Init().WithApiInfo(service, version, action)
 }
 
-// call sends req once and reads the reply's fields. The exchange tells when the reply began; the error
-// is classified. A reply that has begun is read even if ctx ends then.
+// call sends req once and reads the reply's fields, which field must copy to keep. The exchange tells when the
+// reply began; the error is classified. A reply that has begun is read even if ctx ends then.
 func call(ctx context.Context, sdk *common.Client, req tchttp.Request, replyWithin time.Duration, lim limits, at circumstances, field fieldFunc) (*exchange, error) {
 	ex := &exchange{replyWithin: replyWithin, readWithin: lim.readWithin, maxBytes: lim.maxBytes}
+	defer ex.release()
 	action := req.GetAction()
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("%s: %w", action, err)
