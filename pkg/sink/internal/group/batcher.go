@@ -3,6 +3,7 @@ package group
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync"
 	"sync/atomic"
 )
@@ -157,6 +158,9 @@ func (b *Batcher[T]) work() {
 				return
 			}
 		}
+		// Others that are about to submit, often woken by the same reply of the queue, may do so first: a
+		// batch was seldom more than one item without, where it costs next to nothing to send.
+		runtime.Gosched()
 		if batch := b.gather(first); len(batch) > 0 {
 			b.send(batch)
 		}
