@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/time/rate"
 
 	"github.com/vodrelay/vodrelay/pkg/event"
 	"github.com/vodrelay/vodrelay/pkg/retry"
@@ -18,6 +19,9 @@ const (
 	// pollFloor is the shortest time between two empty polls. A queue holds a poll for about 5 s before
 	// it answers that it is empty; one that does not hold must not make the relay spin.
 	pollFloor = time.Second
+	// maxGrowth is how many pollers a full reply adds at most. With a long round trip the start would last, if
+	// each brought only one more: 20 have to be under way for the quota at 200 ms.
+	maxGrowth = 8
 	// configPause is the wait after a Permanent error of a source that has worked before: whoever broke
 	// the configuration may mend it again.
 	configPause = 30 * time.Second
@@ -63,23 +67,28 @@ func (q *queue) run(ctx, working context.Context) {
 	q.pollers.Wait()
 }
 
-// grow adds a poller after a poll that took so long, unless it could only wait: for the rate limiter, or for
-// places. Polls that began together come back together, so that there is a line at the limiter long before
-// it is busy all the time. It is when the line lasts for a good part of a poll.
+// grow adds pollers after a poll that took so long, but none that could only wait: for the rate limiter, or
+// for places. Polls that began together come back together, so that there is a line at the limiter long
+// before it is busy all the time. It is when the line lasts for a good part of a poll.
 func (q *queue) grow(ctx, working context.Context, took time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	first := q.polling == 0
-	line := -q.relay.pullLimit.Tokens() / float64(q.relay.pullLimit.Limit()) // in seconds
-	if !first && (line >= took.Seconds()/4 || (q.polling+1)*event.MaxBatch > q.relay.cfg.Load().MaxInHand) {
-		return
+	for added := range maxGrowth {
+		var line float64 // in seconds, with those just added
+		if limit := q.relay.pullLimit.Limit(); limit != rate.Inf {
+			line = (float64(added) - q.relay.pullLimit.Tokens()) / float64(limit)
+		}
+		full := (q.polling+1)*event.MaxBatch > q.relay.cfg.Load().MaxInHand
+		if q.polling > 0 && (full || line >= took.Seconds()/2) {
+			return
+		}
+		q.polling++
+		q.relay.stats.pollers.Add(1)
+		q.pollers.Go(func() {
+			q.poll(ctx, working)
+			q.relay.stats.pollers.Add(-1)
+		})
 	}
-	q.polling++
-	q.relay.stats.pollers.Add(1)
-	q.pollers.Go(func() {
-		q.poll(ctx, working)
-		q.relay.stats.pollers.Add(-1)
-	})
 }
 
 // shrink reports whether the calling poller should end because another one goes on.
@@ -227,7 +236,7 @@ func (q *queue) admit(ctx, working context.Context, deliveries []event.Delivery)
 			q.relay.stats.remembered.Add(1)
 			q.confirms.send(lease)
 		} else {
-			together = together.join(working, entry.Deadline.Add(-confirmMargin))
+			together = together.join(working, entry.Deadline.Add(-confirmMargin), q.relay.prepare)
 			ctx := together
 			q.relay.workers.run(func() {
 				defer ctx.done()
