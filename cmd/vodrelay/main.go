@@ -31,6 +31,9 @@ var version string
 
 func main() {
 	ignoreBrokenPipe()
+	if os.Getenv("GOGC") == "" {
+		growHeap(heapFloor)
+	}
 	os.Exit(execute(&program{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, environ: os.Environ()}, os.Args[1:]))
 }
 
