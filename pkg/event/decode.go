@@ -40,6 +40,10 @@ func (r *reader) release() {
 	readers.Put(r)
 }
 
+// IsJSON reports whether raw is JSON, as it is in every event that Decode has made: a repeated name and broken
+// UTF-8 are no fault.
+func IsJSON(raw []byte) bool { return jsontext.Value(raw).IsValid(lenient...) }
+
 // Decode reads one item of EventSet, or the body of a normal callback. It returns the event and its
 // EventHandle, "" if there is none.
 //
@@ -55,7 +59,7 @@ func Decode(item []byte, subAppID uint64) (Event, string, error) {
 	switch {
 	case err != nil:
 		raw = bytes.Clone(bytes.TrimSpace(item))
-		if !jsontext.Value(raw).IsValid(lenient...) {
+		if !IsJSON(raw) {
 			raw, _ = json.Marshal(string(item))
 		}
 	case eventType == "":

@@ -44,8 +44,8 @@ func (f Format) Validate() error {
 	return fmt.Errorf("%q is not a format: use %s, %s or %s", string(f), FormatCallback, FormatCloudEvents, FormatCloudEventsBinary)
 }
 
-// Encode writes e in the format. The result is new memory. It fails only for an event whose Raw is not
-// JSON, or a format that Validate refuses.
+// Encode writes e in the format. The result is new memory. It fails only for an event whose Raw has not
+// the structure of JSON, or a format that Validate refuses.
 func (f Format) Encode(e Event) (Message, error) {
 	body, err := e.CallbackBody()
 	if err != nil {

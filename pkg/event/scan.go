@@ -2,9 +2,9 @@ package event
 
 import "bytes"
 
-// scanner takes JSON apart that was parsed before, when it was decoded. To do without the most part of a parser
-// makes it four times as fast, and an event is taken apart again for its ID and for each sink. It notices what
-// has not the structure of JSON; it does not look into numbers, literals and strings.
+// scanner takes JSON apart that was parsed before, when it was decoded: an event is taken apart again for its ID
+// and for each sink, and to do without the most part of a parser saves a seventh of what it costs. It notices
+// what has not the structure of JSON; it does not look into numbers, literals and strings.
 type scanner struct {
 	data []byte
 	at   int

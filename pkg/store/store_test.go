@@ -482,7 +482,7 @@ func testPurge(t *testing.T, s *Store) {
 func testTransfer(t *testing.T, s *Store) {
 	put := append(parcels(0, chunk+10, "a"), parcel(1, "b"), parcel(2, "b"), parcel(3, "b"))
 	put[0].Raw = json.RawMessage("{ \"a\" : \"<\\u0041>\u2028\" }\n")
-	put[1].Raw, put[1].Type, put[1].SubAppID = []byte{0, 255, 10}, "\xff", 1<<64-1
+	put[1].Raw, put[1].Type, put[1].SubAppID = []byte("\"\xff\"\n"), "\xff", 1<<64-1
 	put[2].Raw = nil
 	put[3].State, put[3].Attempts, put[3].FirstError, put[3].LastError = event.ParcelDead, 4, "f", "l"
 	require.NoError(t, s.Put(t.Context(), put...))
@@ -516,6 +516,8 @@ func testTransfer(t *testing.T, s *Store) {
 	require.True(t, retry.IsPermanent(err))
 	require.EqualValues(t, 3, added, "what is before the line is stored, and counted")
 	require.Len(t, all(t, s, Filter{}), 3)
+	_, err = s.Import(t.Context(), strings.NewReader(`{"id":"x","sink":"a","state":"waiting","event":"{\"a\":tru}"}`))
+	require.ErrorContains(t, err, "line 1: event: is not JSON: mend it")
 	_, err = s.Import(t.Context(), strings.NewReader(strings.Repeat("a", maxLine+1)))
 	require.ErrorContains(t, err, "line 1: is longer than 64 MiB")
 }

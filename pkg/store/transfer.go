@@ -160,6 +160,9 @@ func fromLine(text []byte) (event.Parcel, error) {
 	case len(l.Bytes) > 0:
 		p.Raw = l.Bytes
 	}
+	if len(p.Raw) > 0 && !event.IsJSON(p.Raw) { // an edited line: no sink could do anything with it
+		return p, errors.New("event: is not JSON: mend it, or take the line that vodrelay parcels export wrote")
+	}
 	if l.State == "" {
 		return p, errors.New("state is missing")
 	}
