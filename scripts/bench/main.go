@@ -26,6 +26,7 @@ const (
 	roleLoop      = "loop"
 	roleWatermill = "watermill"
 	roleFloor     = "floor"
+	roleWork      = "work" // the floor's, which prints what it pulls
 	roleIdle      = "idle" // the floor's, with a single poll
 )
 
@@ -106,9 +107,11 @@ func play(role string, args []string) error {
 	case role == roleWorld && len(args) == 1:
 		return runWorld(args[0])
 	case role == roleIdle:
-		return runFloor(1)
+		return runFloor(1, handlesOf)
 	case role == roleFloor:
-		return runFloor(8)
+		return runFloor(8, handlesOf)
+	case role == roleWork:
+		return runFloor(8, printed)
 	case len(args) == 2 && (role == roleLoop || role == roleWatermill):
 		handle, err := newTarget(args[0], args[1])
 		if err != nil {

@@ -12,6 +12,8 @@ import (
 	"os"
 	"sync"
 
+	jsonv2 "github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/tencentcloud/tencentcloud-sdk-go/tencentcloud/common"
 	sdkerrors "github.com/tencentcloud/tencentcloud-sdk-go/tencentcloud/common/errors"
 	tchttp "github.com/tencentcloud/tencentcloud-sdk-go/tencentcloud/common/http"
@@ -19,6 +21,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/vodrelay/vodrelay/pkg/emulator"
+	"github.com/vodrelay/vodrelay/pkg/event"
 )
 
 // The sinks that are compared. A peer's does what vodrelay's does with its defaults: an event counts as
@@ -188,9 +191,47 @@ func runLoop(handle target) error {
 	}
 }
 
-// runFloor pulls and confirms with the SDK's signature and looks at nothing but the handles: what is left
-// is what the exchange itself costs. It reads replies below the SDK, which would parse them several times.
-func runFloor(concurrency int) error {
+// handlesOf looks for nothing in a reply but the handles.
+func handlesOf(reply []byte) (handles []string, err error) {
+	for rest, found := reply, true; found; {
+		if _, rest, found = bytes.Cut(rest, []byte(`"EventHandle":"`)); found {
+			handle, _, _ := bytes.Cut(rest, []byte(`"`))
+			handles = append(handles, string(handle))
+		}
+	}
+	return handles, nil
+}
+
+// printed does for each event of a reply what cannot be left out, with vodrelay's own code: it is parsed, gets
+// its ID, is written as the callback's body, and all of them are printed at once. Nothing is retried or limited,
+// no two at a time, and nothing is noticed that goes wrong.
+func printed(reply []byte) (handles []string, err error) {
+	var parsed struct {
+		Response struct{ EventSet []jsontext.Value }
+	}
+	if err := jsonv2.Unmarshal(reply, &parsed); err != nil {
+		return nil, err
+	}
+	var lines []byte
+	for _, content := range parsed.Response.EventSet {
+		e, handle, err := event.Decode(content, application)
+		if err != nil {
+			return nil, err
+		}
+		message, err := event.FormatCallback.Encode(e)
+		if err != nil {
+			return nil, err
+		}
+		handles = append(handles, handle)
+		lines = append(append(lines, message.Body...), '\n')
+	}
+	_, err = os.Stdout.Write(lines)
+	return handles, err
+}
+
+// runFloor pulls and confirms with the SDK's signature, and does nothing else but what each does for a reply,
+// which returns its handles. It reads replies below the SDK, which would parse them several times.
+func runFloor(concurrency int, each func(reply []byte) ([]string, error)) error {
 	failed := make(chan error, concurrency)
 	base := &http.Transport{MaxIdleConnsPerHost: concurrency}
 	for range concurrency {
@@ -205,17 +246,11 @@ func runFloor(concurrency int) error {
 					failed <- err
 					return
 				}
-				var handles []string
-				for rest, found := under.body, true; found; {
-					if _, rest, found = bytes.Cut(rest, []byte(`"EventHandle":"`)); found {
-						handle, _, _ := bytes.Cut(rest, []byte(`"`))
-						handles = append(handles, string(handle))
-					}
+				handles, err := each(under.body)
+				if err == nil && len(handles) > 0 {
+					err = confirm(client, handles)
 				}
-				if len(handles) == 0 {
-					continue
-				}
-				if err := confirm(client, handles); err != nil {
+				if err != nil {
 					failed <- err
 					return
 				}
