@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"syscall"
@@ -111,6 +112,7 @@ func play(role string, args []string) error {
 	case role == roleFloor:
 		return runFloor(8, handlesOf)
 	case role == roleWork:
+		debug.SetGCPercent(400) // vodrelay's heap has a floor, too
 		return runFloor(8, printed)
 	case len(args) == 2 && (role == roleLoop || role == roleWatermill):
 		handle, err := newTarget(args[0], args[1])

@@ -168,12 +168,13 @@ func TestPipelining(t *testing.T) {
 	}
 	before := reads()
 	resume := w.Stall()
-	const n = 500
+	const waiting = 500
+	const n = pipelines*batchLength + waiting // however full the pipelines are that began before the rest came
 	errs := make(chan error, n)
 	for i := range n {
 		go func() { errs <- send(t, sink, sinktest.Upload(i+1)) }()
 	}
-	require.Eventually(t, func() bool { return sink.batches.Waiting() > n/2 }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return sink.batches.Waiting() >= waiting }, 5*time.Second, time.Millisecond)
 	resume()
 	for range n {
 		require.NoError(t, <-errs)
