@@ -124,7 +124,7 @@ type Relay struct {
 	cfg     atomic.Pointer[Config]
 	log     *zap.Logger
 	handler Handler
-	prepare func(context.Context) (context.Context, context.CancelFunc) // the handler's, if it is a Preparer
+	prepare prepareFunc
 
 	// One place for each event in hand, event.MaxBatch for each poll, and what maxInHandLimit has more than
 	// Config.MaxInHand for the resizer.
@@ -164,8 +164,8 @@ func New(cfg Config, log *zap.Logger, handler Handler, sources ...Source) (*Rela
 		confirmLimit: rate.NewLimiter(cfg.limit(), 1),
 		observer:     unobserved{},
 		workers:      newWorkers(),
+		prepare:      func(ctx context.Context) (context.Context, context.CancelFunc) { return ctx, func() {} },
 	}
-	r.prepare = func(ctx context.Context) (context.Context, context.CancelFunc) { return ctx, func() {} }
 	if p, ok := handler.(Preparer); ok {
 		r.prepare = p.Prepare
 	}

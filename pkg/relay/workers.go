@@ -54,6 +54,9 @@ func (w *workers) end() {
 	w.running.Wait()
 }
 
+// prepareFunc is a Preparer's Prepare.
+type prepareFunc func(ctx context.Context) (prepared context.Context, end context.CancelFunc)
+
 // shared is the context of the events of one reply, whose leases end together. One for each event was 7 % of
 // what an event cost.
 type shared struct {
@@ -64,7 +67,7 @@ type shared struct {
 }
 
 // join is s, or a new one in its place if it does not end then, with one more user. s may be nil.
-func (s *shared) join(ctx context.Context, until time.Time, prepare func(context.Context) (context.Context, context.CancelFunc)) *shared {
+func (s *shared) join(ctx context.Context, until time.Time, prepare prepareFunc) *shared {
 	if s == nil || !s.until.Equal(until) {
 		s.done()
 		s = &shared{until: until}

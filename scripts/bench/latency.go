@@ -44,6 +44,9 @@ func (h *harness) latency(ctx context.Context) (section, error) {
 		add(number(c.rate), quota, all)
 		h.goal(fmt.Sprintf("latency at %s events/s, quota %s: p99", number(c.rate), quota), fmt.Sprintf("%s ms (bare p99 and 5 ms)", millis(quantile(bare, 0.99)+5*time.Millisecond)),
 			"%s ms", millis(quantile(all, 0.99)))
+		if c.quota && c.rate >= 100 {
+			h.floor("100 polls a second let an event wait 10 ms for the next one")
+		}
 	}
 	s.note("From the publication at the emulator to the arrival of the whole request at a webhook, both in one process and on one clock. Events come at random (Poisson).")
 	s.note("Bare: a signed request to the emulator and then a POST of 1.5 KB to the webhook, one pair every 10 ms.")
