@@ -60,13 +60,12 @@ func (s *Server) push() {
 		go func() {
 			defer s.running.Done()
 			for {
-				m := q.nextPush()
+				m := q.nextPush(s.poster.client.CloseIdleConnections) // an idle server has none
 				if m == nil {
-					break
+					return
 				}
 				s.deliver(m)
 			}
-			s.poster.client.CloseIdleConnections() // an idle server has none
 		}()
 	}
 }
@@ -226,13 +225,16 @@ func (c *eventConfig) pushing(now time.Time) bool {
 	return c.modeAt(now) == ModePush && c.notificationURL != ""
 }
 
-// nextPush takes an event to post. With none the poster ends.
-func (q *queues) nextPush() *message {
+// nextPush takes an event to post. With none the poster ends, and the last one calls idle: no post is under way
+// then. One whose answer has just arrived would find its connection closed, and be taken for unanswered.
+func (q *queues) nextPush(idle func()) *message {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	m := q.pushes.head
 	if m == nil {
-		q.posters--
+		if q.posters--; q.posters == 0 {
+			idle()
+		}
 		return nil
 	}
 	q.pushes.remove(m)
