@@ -52,7 +52,7 @@ func (h *harness) idleMinute(ctx context.Context, s *section) error {
 	if err != nil {
 		return err
 	}
-	// Beside it what nobody could do without: a long poll, and the program with nothing to do.
+	// Beside it what nobody could do without: a long poll, and the program with nothing to do, or without a store.
 	besides, err := h.newWorld(ctx, worldOptions{Quota: true}, 0)
 	if err != nil {
 		return err
@@ -66,6 +66,14 @@ func (h *harness) idleMinute(ctx context.Context, s *section) error {
 	if err != nil {
 		return err
 	}
+	args, err = h.configuration("store: {driver: none}\nsinks: [{name: stdout, type: stdout}]\n")
+	if err != nil {
+		return err
+	}
+	storeless, err := besides.start(nil, h.program, args...)
+	if err != nil {
+		return err
+	}
 	length := scale(h, time.Minute, 3*time.Second)
 	sleep(ctx, 2*time.Second) // the start
 	before, err := p.look()
@@ -76,8 +84,9 @@ func (h *harness) idleMinute(ctx context.Context, s *section) error {
 	pollAfter, err5 := poll.look()
 	r, err6 := w.report(ctx)
 	resting, err7 := nothing.look()
-	_, err8 := poll.kill()
-	if err := errors.Join(err, err2, err3, err4, err5, err6, err7, err8, nothing.terminate(), p.terminate()); err != nil {
+	bare, err8 := storeless.look()
+	_, err9 := poll.kill()
+	if err := errors.Join(err, err2, err3, err4, err5, err6, err7, err8, err9, nothing.terminate(), storeless.terminate(), p.terminate()); err != nil {
 		return err
 	}
 	minutes := length.Minutes()
@@ -89,7 +98,7 @@ func (h *harness) idleMinute(ctx context.Context, s *section) error {
 	h.floor("%.3f %%: a loop of the SDK that polls, and nothing else", percent(pollBefore, pollAfter))
 	h.goal("idle: long polls", "12 to 13 a minute", "%.1f", perMinute)
 	h.goal("idle: memory", "25 MiB", "%s MiB, of it %s private", mebi(after.RSS), mebi(after.Private))
-	h.floor("%s MiB, of it %s private: the same program as an emulator that nobody asks", mebi(resting.RSS), mebi(resting.Private))
+	h.floor("%s MiB without a store, and %s as an emulator that nobody asks, of which %s are private", mebi(bare.RSS), mebi(resting.RSS), mebi(resting.Private))
 	s.note("What is not private are pages of the program's file: they are shared with other processes of it, and the kernel can drop them.")
 	return nil
 }
