@@ -217,15 +217,15 @@ func (l *lane) nextExtend() time.Duration {
 func (l *lane) wait(ctx, working context.Context) {
 	var look <-chan time.Time
 	if l.free() > 0 {
-		timer := time.NewTimer(time.Until(l.nextClaim()))
-		defer timer.Stop()
-		look = timer.C
+		ready, stop := after(time.Until(l.nextClaim()))
+		defer stop()
+		look = ready
 	}
 	var extend <-chan time.Time
 	if len(l.inFlight) > 0 {
-		timer := time.NewTimer(l.nextExtend())
-		defer timer.Stop()
-		extend = timer.C
+		ready, stop := after(l.nextExtend())
+		defer stop()
+		extend = ready
 	}
 	drained := l.scheduler.drained
 	if l.draining {
@@ -246,6 +246,18 @@ func (l *lane) wait(ctx, working context.Context) {
 	case <-drained:
 		l.drain()
 	}
+}
+
+// after is a timer's channel. Without time to pass there is no timer: Go 1.26's race detector crashes when two of
+// those are waited for at the same moment in a testing/synctest bubble.
+func after(d time.Duration) (ready <-chan time.Time, stop func() bool) {
+	if d <= 0 {
+		now := make(chan time.Time, 1)
+		now <- time.Now()
+		return now, func() bool { return false }
+	}
+	timer := time.NewTimer(d)
+	return timer.C, timer.Stop
 }
 
 // drain makes what is due now the last work.

@@ -33,13 +33,13 @@ type sent struct {
 // gather takes the result and those that come soon after it.
 func (l *lane) gather(working context.Context, first sent) {
 	l.take(working, first)
-	timer := time.NewTimer(min(gatherTime, first.took/gatherShare))
-	defer timer.Stop()
+	over, stop := after(min(gatherTime, first.took/gatherShare))
+	defer stop()
 	for len(l.inFlight) > 0 {
 		select {
 		case r := <-l.results:
 			l.take(working, r)
-		case <-timer.C:
+		case <-over:
 			return
 		}
 	}

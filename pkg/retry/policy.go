@@ -80,8 +80,11 @@ func (b *Backoff) Next() time.Duration { return max(b.exp.NextBackOff(), time.Na
 // Reset starts the sequence again, as after a success.
 func (b *Backoff) Reset() { b.exp.Reset() }
 
-// Sleep waits for d, or until ctx is done and then returns its error.
+// Sleep waits for d, or until ctx is done and then returns its error. With 0 or less it does not wait.
 func Sleep(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

@@ -122,6 +122,9 @@ func (q *Queue) Pull(ctx context.Context) ([]event.Delivery, error) {
 		if len(deliveries) > 0 {
 			return deliveries, sleep(context.WithoutCancel(ctx), q.Latency)
 		}
+		if q.Hold <= 0 {
+			return nil, sleep(ctx, q.Latency)
+		}
 		lease := time.NewTimer(expiry)
 		select {
 		case <-ctx.Done():
