@@ -152,6 +152,9 @@ func (c *connection) publish(it *item) bool {
 	c.mu.Unlock()
 	if err != nil {
 		// The client has counted this tag back, and the message may be out all the same.
+		if errors.Is(err, amqp.ErrClosed) {
+			c.awaitReason()
+		}
 		_ = c.wire.Close()
 		<-c.finished
 		c.mu.Lock()
@@ -160,6 +163,17 @@ func (c *connection) publish(it *item) bool {
 		return false
 	}
 	return true
+}
+
+// awaitReason gives the client time to tell why it has closed the channel, which it does after it has: whoever
+// closes the connection before is the reason then, and a message that is too large is sent again.
+func (c *connection) awaitReason() {
+	limit := time.NewTimer(closeLimit)
+	defer limit.Stop()
+	select {
+	case <-c.finished:
+	case <-limit.C:
+	}
 }
 
 // settleAll runs until the channel or the connection is closed, by whichever side.
