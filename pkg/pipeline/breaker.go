@@ -231,7 +231,7 @@ func (b *breaker) wait(ctx context.Context) bool {
 	if deadline, ok := ctx.Deadline(); ok && !at.Before(deadline) {
 		return false
 	}
-	return ctx.Err() == nil && retry.Sleep(ctx, time.Until(at)) == nil
+	return retry.Sleep(ctx, time.Until(at)) == nil
 }
 
 // patient waits for a target that is down and that nothing can be parked for, instead of failing at once.

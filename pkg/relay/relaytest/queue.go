@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/vodrelay/vodrelay/pkg/event"
+	"github.com/vodrelay/vodrelay/pkg/retry"
 )
 
 // Queue is a relay.Source in memory. Pull waits for up to Hold for an event; a delivery that is not
@@ -107,7 +108,7 @@ func (q *Queue) Pull(ctx context.Context) ([]event.Delivery, error) {
 	q.pulls++
 	call, fault := q.pulls, q.OnPull
 	q.mu.Unlock()
-	if err := sleep(ctx, q.Latency); err != nil {
+	if err := retry.Sleep(ctx, q.Latency); err != nil {
 		return nil, err
 	}
 	if fault != nil {
@@ -120,10 +121,10 @@ func (q *Queue) Pull(ctx context.Context) ([]event.Delivery, error) {
 	for {
 		deliveries, wake, expiry := q.take()
 		if len(deliveries) > 0 {
-			return deliveries, sleep(context.WithoutCancel(ctx), q.Latency)
+			return deliveries, retry.Sleep(context.WithoutCancel(ctx), q.Latency)
 		}
 		if q.Hold <= 0 {
-			return nil, sleep(ctx, q.Latency)
+			return nil, retry.Sleep(ctx, q.Latency)
 		}
 		lease := time.NewTimer(expiry)
 		select {
@@ -132,7 +133,7 @@ func (q *Queue) Pull(ctx context.Context) ([]event.Delivery, error) {
 			return nil, ctx.Err()
 		case <-hold.C:
 			lease.Stop()
-			return nil, sleep(ctx, q.Latency)
+			return nil, retry.Sleep(ctx, q.Latency)
 		case <-lease.C:
 		case <-wake:
 			lease.Stop()
@@ -178,7 +179,7 @@ func (q *Queue) Confirm(ctx context.Context, handles []string) error {
 	q.confirms++
 	call, fault := q.confirms, q.OnConfirm
 	q.mu.Unlock()
-	if err := sleep(ctx, q.Latency); err != nil {
+	if err := retry.Sleep(ctx, q.Latency); err != nil {
 		return err
 	}
 	var lost error
@@ -192,7 +193,7 @@ func (q *Queue) Confirm(ctx context.Context, handles []string) error {
 	if err := q.delete(handles); err != nil {
 		return err
 	}
-	if err := sleep(ctx, q.Latency); err != nil {
+	if err := retry.Sleep(ctx, q.Latency); err != nil {
 		return err
 	}
 	return lost
@@ -217,18 +218,4 @@ func (q *Queue) delete(handles []string) error {
 		m.Confirmed, m.ConfirmedAt = true, now
 	}
 	return nil
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		return ctx.Err()
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
 }
