@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -72,17 +73,21 @@ func needServer(t *testing.T) {
 	}
 }
 
+// freePort is one with another free one 10000 above, for a cluster's bus. Both are below those that the system
+// gives to connections, which would take them before the server does.
 func freePort(t *testing.T) int {
 	t.Helper()
-	for {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(t, err)
-		port := l.Addr().(*net.TCPAddr).Port
-		require.NoError(t, l.Close())
-		if port < 50_000 { // the cluster's bus is 10000 above
+	free := func(port int) bool {
+		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		return err == nil && l.Close() == nil
+	}
+	for range 1000 {
+		if port := 10_000 + rand.IntN(12_000); free(port) && free(port+10_000) {
 			return port
 		}
 	}
+	t.Fatal("no port of 10000 to 22000 is free")
+	return 0
 }
 
 // run starts the server on what it has written, and waits until it answers.
