@@ -3,13 +3,10 @@ package nats
 import (
 	"bytes"
 	"context"
-	"fmt"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/vodrelay/vodrelay/pkg/retry"
 	"github.com/vodrelay/vodrelay/pkg/sink/sinktest"
@@ -18,41 +15,14 @@ import (
 // TestOutage sends a load while the connection is cut, acknowledgements are lost, the server stalls, and it
 // is stopped and started again.
 func TestOutage(t *testing.T) {
-	const events, senders = 2000, 32
+	const events = 2000
 	b := startServer(t)
 	b.addStream(t)
 	s := open(t, b)
-	var next, failures, done atomic.Int64
-	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
-	defer cancel()
-	again := retry.Policy{Initial: 20 * time.Millisecond, Max: 200 * time.Millisecond}
-	var group errgroup.Group
-	for range senders {
-		group.Go(func() error {
-			for i := next.Add(1) - 1; i < events; i = next.Add(1) - 1 {
-				if err := again.Do(ctx, func(ctx context.Context) error {
-					ctx, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
-					defer cancel()
-					err := s.Send(ctx, sinktest.Upload(int(i)))
-					if err != nil {
-						failures.Add(1)
-					}
-					return err
-				}); err != nil {
-					return fmt.Errorf("event %d: %w", i, err)
-				}
-				done.Add(1)
-				time.Sleep(2 * time.Millisecond) // the load lasts longer than the trouble
-			}
-			return nil
-		})
-	}
-	at := func(share int64, trouble func()) {
-		for done.Load() < events*share/100 && ctx.Err() == nil {
-			time.Sleep(time.Millisecond)
-		}
-		trouble()
-	}
+	load := sinktest.StartLoad(t, s, sinktest.LoadOptions{
+		Events: events, Senders: 32, Attempt: 500 * time.Millisecond, Pause: 2 * time.Millisecond, Limit: 90 * time.Second,
+	})
+	at := func(share int, trouble func()) { load.After(events*share/100, trouble) }
 	at(10, b.wire.Cut)
 	at(20, func() {
 		resume := b.wire.Stall()
@@ -71,8 +41,8 @@ func TestOutage(t *testing.T) {
 		resume()
 	})
 	at(80, func() { b.stop(t); b.start(t) })
-	require.NoError(t, group.Wait())
-	require.Positive(t, failures.Load(), "the trouble was none")
+	failures := load.Wait(t)
+	require.Positive(t, failures, "the trouble was none")
 
 	want := make(map[string][]byte)
 	for i := range events {
@@ -90,7 +60,7 @@ func TestOutage(t *testing.T) {
 	for _, n := range copies {
 		duplicates += n - 1
 	}
-	t.Logf("%d events, %d failed attempts, %d duplicates", events, failures.Load(), duplicates)
+	t.Logf("%d events, %d failed attempts, %d duplicates", events, failures, duplicates)
 	require.Zero(t, duplicates, "the server deduplicates by Nats-Msg-Id")
 }
 

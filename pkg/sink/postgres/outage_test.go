@@ -1,16 +1,11 @@
 package postgres
 
 import (
-	"context"
-	"fmt"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"golang.org/x/sync/errgroup"
 
-	"github.com/vodrelay/vodrelay/pkg/retry"
 	"github.com/vodrelay/vodrelay/pkg/sink/sinktest"
 	"github.com/vodrelay/vodrelay/pkg/store/pgtest"
 )
@@ -18,45 +13,15 @@ import (
 // TestOutage sends a load while the server's processes are killed, connections are cut, replies are held back and lost,
 // and the server is stopped, crashes, and comes back.
 func TestOutage(t *testing.T) {
-	const events, senders = 3000, 32
+	const events = 3000
 	server := pgtest.Start(t)
 	database := server.Database()
 	p := newProxy(t, socket(t, database))
 	s := open(t, p.url(database), func(c *Config) { c.StatementTimeout = 2 * time.Second })
-	var next, failures, done atomic.Int64
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
-	defer cancel()
-	again := retry.Policy{Initial: 20 * time.Millisecond, Max: 200 * time.Millisecond}
-	var group errgroup.Group
-	for range senders {
-		group.Go(func() error {
-			for i := next.Add(1) - 1; i < events; i = next.Add(1) - 1 {
-				if err := again.Do(ctx, func(ctx context.Context) error {
-					ctx, cancel := context.WithTimeout(ctx, time.Second)
-					defer cancel()
-					err := s.Send(ctx, sinktest.Upload(int(i)))
-					if err != nil {
-						failures.Add(1)
-					}
-					if retry.IsPermanent(err) {
-						return fmt.Errorf("must not be permanent: %w", err)
-					}
-					return err
-				}); err != nil {
-					return fmt.Errorf("event %d: %w", i, err)
-				}
-				done.Add(1)
-				time.Sleep(5 * time.Millisecond) // the load lasts longer than the trouble
-			}
-			return nil
-		})
-	}
-	at := func(share int64, trouble func()) {
-		for done.Load() < events*share/100 && ctx.Err() == nil {
-			time.Sleep(time.Millisecond)
-		}
-		trouble()
-	}
+	load := sinktest.StartLoad(t, s, sinktest.LoadOptions{
+		Events: events, Senders: 32, Attempt: time.Second, Pause: 5 * time.Millisecond, Limit: 3 * time.Minute,
+	})
+	at := func(share int, trouble func()) { load.After(events*share/100, trouble) }
 	terminate := func() {
 		exec(t, database, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'vodrelay'`)
 	}
@@ -85,8 +50,8 @@ func TestOutage(t *testing.T) {
 		resume()
 	})
 	at(80, func() { p.stop(); p.start(t) })
-	require.NoError(t, group.Wait())
-	require.Positive(t, failures.Load(), "the trouble was none")
+	failures := load.Wait(t)
+	require.Positive(t, failures, "the trouble was none")
 
 	want := make(map[string]bool)
 	for i := range events {
@@ -98,6 +63,6 @@ func TestOutage(t *testing.T) {
 		delete(want, string(body))
 	}
 	require.Empty(t, want)
-	t.Logf("%d events, %d failed attempts, %d duplicates", events, failures.Load(), len(got)-events)
+	t.Logf("%d events, %d failed attempts, %d duplicates", events, failures, len(got)-events)
 	require.Len(t, got, events)
 }

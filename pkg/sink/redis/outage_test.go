@@ -3,18 +3,14 @@
 package redis
 
 import (
-	"context"
-	"fmt"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/vodrelay/vodrelay/pkg/retry"
 	"github.com/vodrelay/vodrelay/pkg/sink/sinktest"
@@ -61,40 +57,14 @@ func TestOutage(t *testing.T) {
 // load sends many events while one trouble after the other comes, checks that reader finds each with every
 // byte, and returns how many it finds more than once.
 func load(t *testing.T, sink *Sink, reader redis.Cmdable, troubles []func()) (duplicates int) {
-	const events, senders = 3000, 32
-	var next, failures, done atomic.Int64
-	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
-	defer cancel()
-	again := retry.Policy{Initial: 20 * time.Millisecond, Max: 200 * time.Millisecond}
-	var group errgroup.Group
-	for range senders {
-		group.Go(func() error {
-			for i := next.Add(1) - 1; i < events; i = next.Add(1) - 1 {
-				err := again.Do(ctx, func(ctx context.Context) error {
-					ctx, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
-					defer cancel()
-					err := sink.Send(ctx, sinktest.Upload(int(i)))
-					if err != nil {
-						failures.Add(1)
-					}
-					return err
-				})
-				if err != nil {
-					return fmt.Errorf("event %d: %w", i, err)
-				}
-				done.Add(1)
-				time.Sleep(2 * time.Millisecond) // the load lasts longer than the trouble
-			}
-			return nil
-		})
-	}
+	const events = 3000
+	load := sinktest.StartLoad(t, sink, sinktest.LoadOptions{
+		Events: events, Senders: 32, Attempt: 500 * time.Millisecond, Pause: 2 * time.Millisecond, Limit: 90 * time.Second,
+	})
 	for i, trouble := range troubles {
-		for done.Load() < int64(events*(i+1)/(len(troubles)+2)) && ctx.Err() == nil {
-			time.Sleep(time.Millisecond)
-		}
-		trouble()
+		load.After(events*(i+1)/(len(troubles)+2), trouble)
 	}
-	require.NoError(t, group.Wait())
+	failures := load.Wait(t)
 	copies := make(map[string]int)
 	for _, entry := range entries(t, reader, stream) {
 		copies[entry[FieldID].(string)+entry[FieldData].(string)]++
@@ -107,7 +77,7 @@ func load(t *testing.T, sink *Sink, reader redis.Cmdable, troubles []func()) (du
 	for _, n := range copies {
 		duplicates += n - 1
 	}
-	t.Logf("%d events, %d failed attempts, %d duplicates", events, failures.Load(), duplicates)
+	t.Logf("%d events, %d failed attempts, %d duplicates", events, failures, duplicates)
 	return duplicates
 }
 
