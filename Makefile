@@ -20,10 +20,10 @@ build: ## build the static binary bin/vodrelay
 package: ## build the deb and the rpm into dist
 	scripts/package
 
-test: ## install what tests need (as root on Debian), run every test with the race detector, and those of deploy
+test: ## install what tests need (as root on Debian), run every test with the race detector, and what failed once more
 	scripts/testdeps
-	CGO_ENABLED=1 $(GO) test -race -shuffle=on -timeout 15m ./...
-	cd deploy/test && $(GO) test -count=1 -shuffle=on -timeout 15m ./... # no cache: it does not see the files under test
+	CGO_ENABLED=1 scripts/gotest -race -shuffle=on -timeout=10m -- ./...
+	cd deploy/test && ../../scripts/gotest -count=1 -shuffle=on -timeout=10m -- ./... # no cache: it does not see the files under test
 
 lint: ## run the linters (configuration: .golangci.yml)
 	$(GO) run $(GOLANGCI_LINT) run ./...
