@@ -149,7 +149,7 @@ func (a *App) connect() error {
 	}
 	if a.store != nil {
 		a.relay.UseScheduler(a.scheduler, totals{a.store})
-		a.relay.UseMemory(memory{a.store})
+		a.relay.UseMemory(a.store)
 	}
 	return nil
 }

@@ -10,7 +10,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/vodrelay/vodrelay/pkg/config"
-	"github.com/vodrelay/vodrelay/pkg/event"
 	"github.com/vodrelay/vodrelay/pkg/pipeline"
 	"github.com/vodrelay/vodrelay/pkg/relay"
 	"github.com/vodrelay/vodrelay/pkg/retry"
@@ -53,19 +52,6 @@ func openStore(ctx context.Context, cfg store.Config, log *zap.Logger) (*store.S
 
 // ErrStoreAway reports that the context ended while New waited for the store.
 var ErrStoreAway = errors.New("stopped before the store could be opened; nothing was pulled")
-
-// memory makes a store the relay's memory. The store knows nothing of it.
-type memory struct{ *store.Store }
-
-// Settled implements relay.Memory.
-func (m memory) Settled(ctx context.Context) ([]event.SettledMark, error) {
-	events, err := m.Store.Settled(ctx)
-	marks := make([]event.SettledMark, len(events))
-	for i, e := range events {
-		marks[i] = event.SettledMark{SubAppID: e.SubAppID, EventID: e.ID, At: e.At}
-	}
-	return marks, err
-}
 
 // totals makes a store the relay's Counts. The store has another method of that name.
 type totals struct{ *store.Store }

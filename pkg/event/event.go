@@ -13,6 +13,10 @@ import (
 // extends it. Source: https://cloud.tencent.com/document/api/266/33433.
 const LeaseTime = 30 * time.Second
 
+// RetentionTime is how long the queue keeps an event that nobody confirms; it may delete it then. Source:
+// https://cloud.tencent.com/document/api/266/33433.
+const RetentionTime = 4 * 24 * time.Hour
+
 // MaxBatch is the most events that one PullEvents returns and the most handles that one ConfirmEvents
 // takes. Sources: https://cloud.tencent.com/document/api/266/33433 and .../33434.
 const MaxBatch = 16

@@ -73,9 +73,8 @@ func ParcelError(err error) string {
 	return text[:end] + rest
 }
 
-// SettledMark remembers an event that was settled and whose confirm has not succeeded.
+// SettledMark remembers an event of an application that was settled and whose confirm has not succeeded.
 type SettledMark struct {
-	SubAppID uint64
-	EventID  string
-	At       time.Time // when it was settled
+	EventID string
+	At      time.Time // when it was settled
 }

@@ -16,17 +16,20 @@ const (
 	maxLeases = 4
 	// Settled events whose confirm failed are remembered for their next delivery, which comes right after
 	// the lease, or later when others wait before it. The time is limited because two notifications with
-	// the same content have the same ID: long after, it is another one.
+	// the same content have the same ID: long after, it is another one. Only time in which the relay pulls
+	// counts; over a stop a mark lasts for event.RetentionTime.
 	rememberFor  = 10 * time.Minute
 	rememberMost = 16 * 1024
 )
 
 // hand knows the events in hand, and those that left it settled but unconfirmed.
 type hand struct {
+	subAppID uint64 // of all its events
+
 	mu      sync.Mutex
-	entries map[string]*entry                     // by event ID
-	settled *simplelru.LRU[settledKey, time.Time] // settled and unconfirmed, since when; the oldest first
-	marks   *marks                                // nil: the memory ends with the process
+	entries map[string]*entry                 // by event ID
+	settled *simplelru.LRU[string, time.Time] // IDs of settled and unconfirmed ones, since when; the oldest first
+	marks   *marks                            // nil: the memory ends with the process
 }
 
 // entry is one event in hand.
@@ -58,12 +61,12 @@ const (
 	remembered                     // settled before: to be confirmed without work
 )
 
-func newHand() *hand {
-	h := &hand{entries: make(map[string]*entry)}
+func newHand(subAppID uint64) *hand {
+	h := &hand{subAppID: subAppID, entries: make(map[string]*entry)}
 	var err error
-	h.settled, err = simplelru.NewLRU(rememberMost, func(key settledKey, _ time.Time) {
+	h.settled, err = simplelru.NewLRU(rememberMost, func(id string, _ time.Time) {
 		if h.marks != nil {
-			h.marks.forget(key)
+			h.marks.forget(settledKey{subAppID, id})
 		}
 	})
 	if err != nil { // only for a size below 1
@@ -78,7 +81,7 @@ func (h *hand) restore(marks []event.SettledMark) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, m := range marks {
-		h.settled.Add(settledKey{m.SubAppID, m.EventID}, time.Now())
+		h.settled.Add(m.EventID, time.Now())
 	}
 }
 
@@ -87,15 +90,13 @@ func (h *hand) expire() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for {
-		key, since, ok := h.settled.GetOldest()
+		id, since, ok := h.settled.GetOldest()
 		if !ok || time.Since(since) < rememberFor {
 			return
 		}
-		h.settled.Remove(key)
+		h.settled.Remove(id)
 	}
 }
-
-func (e *entry) key() settledKey { return settledKey{e.SubAppID, e.ID} }
 
 // admit takes a delivery into hand. For an event that is settled already it returns the lease to confirm.
 func (h *hand) admit(d event.Delivery) (*entry, lease, admission) {
@@ -105,7 +106,7 @@ func (h *hand) admit(d event.Delivery) (*entry, lease, admission) {
 	if !inHand {
 		e = &entry{Delivery: d}
 		h.entries[d.ID] = e
-		since, ok := h.settled.Peek(e.key()) // no Get: the order is that of age
+		since, ok := h.settled.Peek(e.ID) // no Get: the order is that of age
 		e.settled = ok && time.Since(since) < rememberFor
 	}
 	if d.Deadline.After(e.until) {
@@ -166,12 +167,12 @@ func (h *hand) resolve(l lease, ok bool) (last, confirmed bool) {
 	delete(h.entries, e.ID)
 	if e.failed {
 		now := time.Now()
-		h.settled.Add(e.key(), now)
+		h.settled.Add(e.ID, now)
 		if h.marks != nil {
-			h.marks.remember(e.key(), now)
+			h.marks.remember(settledKey{h.subAppID, e.ID}, now)
 		}
 	} else {
-		h.settled.Remove(e.key())
+		h.settled.Remove(e.ID)
 	}
 	return true, !e.failed
 }

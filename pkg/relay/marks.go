@@ -19,7 +19,8 @@ import (
 type Memory interface {
 	RememberSettled(ctx context.Context, subAppID uint64, id string, at time.Time) error
 	ForgetSettled(ctx context.Context, subAppID uint64, id string) error
-	Settled(ctx context.Context) ([]event.SettledMark, error)
+	// Settled is what is remembered of an application, in any order.
+	Settled(ctx context.Context, subAppID uint64) ([]event.SettledMark, error)
 }
 
 const (
@@ -28,9 +29,6 @@ const (
 	// markTime bounds the last writes of a stop, and markLoad the reading at a start.
 	markTime = 500 * time.Millisecond
 	markLoad = 10 * time.Second
-	// markAge is the age of a mark that nothing can come of any more: the queue keeps an event for 4 days.
-	// Source: https://cloud.tencent.com/document/product/266/33779.
-	markAge = 4 * 24 * time.Hour
 	// markSweep is how often marks are looked for whose time is over.
 	markSweep = time.Minute
 )
@@ -73,19 +71,20 @@ func (m *marks) put(key settledKey, wish mark) {
 	nudge(m.kick)
 }
 
-// load reads the marks of earlier runs, the oldest first. Those whose time is over are forgotten.
-func (m *marks) load(ctx context.Context) []event.SettledMark {
+// load reads the marks that earlier runs left of an application, the oldest first. Those of events that the
+// queue cannot deliver any more are forgotten.
+func (m *marks) load(ctx context.Context, subAppID uint64) []event.SettledMark {
 	ctx, cancel := context.WithTimeout(ctx, markLoad)
 	defer cancel()
-	all, err := m.memory.Settled(ctx)
+	all, err := m.memory.Settled(ctx, subAppID)
 	if err != nil {
 		m.log.Warn("cannot read which events were settled before: some may be worked on twice", errorFields(err)...)
 		return nil
 	}
 	all = slices.DeleteFunc(all, func(s event.SettledMark) bool {
-		old := time.Since(s.At) > markAge
+		old := time.Since(s.At) > event.RetentionTime
 		if old {
-			m.forget(settledKey{s.SubAppID, s.EventID})
+			m.forget(settledKey{subAppID, s.EventID})
 		}
 		return old
 	})

@@ -2,6 +2,7 @@ package relay_test
 
 import (
 	"context"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -19,15 +20,15 @@ import (
 
 func settledMarks(t *testing.T, store *relaytest.Parcels) []event.SettledMark {
 	t.Helper()
-	marks, err := store.Settled(context.Background())
+	marks, err := store.Settled(context.Background(), 0)
 	require.NoError(t, err)
 	return marks
 }
 
 // life runs a relay with a memory until it is stopped.
-func life(t *testing.T, memory relay.Memory, log *zap.Logger, h relay.Handler, source relay.Source) (r *relay.Relay, stop func() time.Duration) {
+func life(t *testing.T, memory relay.Memory, log *zap.Logger, h relay.Handler, sources ...relay.Source) (r *relay.Relay, stop func() time.Duration) {
 	t.Helper()
-	r, err := relay.New(relay.DefaultConfig(), log, h, source)
+	r, err := relay.New(relay.DefaultConfig(), log, h, sources...)
 	require.NoError(t, err)
 	r.UseMemory(memory)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -106,11 +107,51 @@ func TestSettledEventsBelongToTheirApplication(t *testing.T) {
 	}
 }
 
+// What one application has too much of costs no other one its marks.
+func TestMarksOfOneApplicationDoNotPushOutThoseOfAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const most = 16 * 1024
+		store := &relaytest.Parcels{}
+		now := time.Now()
+		for i := range most {
+			require.NoError(t, store.RememberSettled(t.Context(), 7, strconv.Itoa(i), now.Add(time.Duration(i))))
+		}
+		require.NoError(t, store.RememberSettled(t.Context(), 8, "older than all of them", now.Add(-time.Hour)))
+		count := func(app uint64) int {
+			marks, err := store.Settled(t.Context(), app)
+			require.NoError(t, err)
+			return len(marks)
+		}
+		var confirming atomic.Bool
+		confirm := func(int, []string) (bool, error) {
+			if confirming.Load() {
+				return true, nil
+			}
+			return false, errDown
+		}
+		flooded := &relaytest.Queue{Hold: 5 * time.Second, OnConfirm: confirm}
+		rec := newRecorder(nil)
+		_, stop := life(t, store, nil, rec, application{flooded, 7}, application{&relaytest.Queue{Hold: 5 * time.Second}, 8})
+		pass(time.Second)
+		require.Equal(t, []int{most, 1}, []int{count(7), count(8)}, "nothing was forgotten at the start")
+		flooded.PublishUploads(16)
+		pass(35 * time.Second)
+		require.Equal(t, []int{most, 1}, []int{count(7), count(8)}, "the oldest of the same application made room")
+		confirming.Store(true)
+		pass(time.Minute)
+		require.Equal(t, []int{most - 16, 1}, []int{count(7), count(8)})
+		require.Equal(t, 16, rec.calls())
+		stop()
+	})
+}
+
 // application is a queue whose events belong to an application.
 type application struct {
 	*relaytest.Queue
 	id uint64
 }
+
+func (a application) SubAppID() uint64 { return a.id }
 
 func (a application) Pull(ctx context.Context) ([]event.Delivery, error) {
 	deliveries, err := a.Queue.Pull(ctx)

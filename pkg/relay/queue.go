@@ -33,6 +33,7 @@ var pullRetry = retry.Policy{Initial: 500 * time.Millisecond, Max: 30 * time.Sec
 type queue struct {
 	relay    *Relay
 	source   Source
+	subAppID uint64
 	log      *zap.Logger
 	hand     *hand
 	confirms *confirmer
@@ -51,7 +52,11 @@ func newQueue(r *Relay, source Source) *queue {
 	if named, ok := source.(fmt.Stringer); ok {
 		log = log.With(zap.String("queue", named.String()))
 	}
-	q := &queue{relay: r, source: source, log: log, hand: newHand()}
+	q := &queue{relay: r, source: source, log: log}
+	if s, ok := source.(interface{ SubAppID() uint64 }); ok {
+		q.subAppID = s.SubAppID()
+	}
+	q.hand = newHand(q.subAppID)
 	q.confirms = newConfirmer(q)
 	return q
 }

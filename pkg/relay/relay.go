@@ -18,7 +18,8 @@ import (
 	"github.com/vodrelay/vodrelay/pkg/event"
 )
 
-// Source is one queue of events.
+// Source is one queue of events. One whose events belong to an application has a method SubAppID() uint64,
+// too, which says to which; without it that is 0.
 type Source interface {
 	// Pull waits for events and returns those it got, at most event.MaxBatch; none and nil is an empty
 	// poll. It may return deliveries although ctx is done: they are leased to us and will be handled.
@@ -337,10 +338,9 @@ func (r *Relay) keepMarks(ctx context.Context) (end func()) {
 	if r.marks == nil {
 		return func() {}
 	}
-	before := r.marks.load(ctx)
 	for _, q := range r.queues {
 		q.hand.marks = r.marks
-		q.hand.restore(before)
+		q.hand.restore(r.marks.load(ctx, q.subAppID))
 	}
 	writing, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var writer sync.WaitGroup

@@ -189,7 +189,7 @@ func TestPlans(t *testing.T) {
 	require.NoError(t, s.Put(t.Context(), parcels(0, 500, "a")...))
 	queries := []string{
 		s.db.claim, unclaimParcel, unclaimAll, extendClaim, completeParcel, failParcel, releaseSink, nextDue, counts, replayParcel,
-		dropParcel, purgeParcel, newest, latestParcels, parcelsOfEvent, expireSettled, readSettled, forgetSettled,
+		dropParcel, purgeParcel, newest, latestParcels, parcelsOfEvent, expireSettled, limitSettled, readSettled, forgetSettled,
 	}
 	for _, f := range []Filter{
 		{}, {EventID: "0123"}, {State: event.ParcelDead, Sink: "a", Type: "x", Error: "y"}, {OlderThan: epoch, NewerThan: epoch},
@@ -282,10 +282,11 @@ func TestClock(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, got, 1)
 		require.NoError(t, s.RememberSettled(t.Context(), 1, "x", time.Now()))
-		time.Sleep(10*time.Minute + time.Second)
-		settled, err := s.Settled(t.Context())
+		time.Sleep(event.RetentionTime + time.Second)
+		require.NoError(t, s.RememberSettled(t.Context(), 1, "y", time.Now()))
+		settled, err := s.Settled(t.Context(), 1)
 		require.NoError(t, err)
-		require.Empty(t, settled)
+		require.Equal(t, []event.SettledMark{{EventID: "y", At: time.UnixMilli(time.Now().UnixMilli())}}, settled)
 		require.NoError(t, s.Close(t.Context()))
 	})
 }

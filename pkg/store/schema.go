@@ -60,6 +60,7 @@ var migrations = [][]string{
 			PRIMARY KEY (event_id, sub_app_id)
 		)`,
 		`CREATE INDEX vodrelay_settled_age ON vodrelay_settled (settled_at)`,
+		`CREATE INDEX vodrelay_settled_application ON vodrelay_settled (sub_app_id, settled_at)`,
 	},
 }
 

@@ -526,17 +526,24 @@ func testSettled(t *testing.T, s *Store) {
 	now := time.UnixMilli(time.Now().UnixMilli())
 	require.NoError(t, s.RememberSettled(t.Context(), 1<<64-1, "a", now))
 	require.NoError(t, s.RememberSettled(t.Context(), 0, "b", now.Add(-time.Second)))
-	require.NoError(t, s.RememberSettled(t.Context(), 0, "a", now.Add(-time.Hour)))
+	require.NoError(t, s.RememberSettled(t.Context(), 0, "a", now.Add(-95*time.Hour)))
+	require.NoError(t, s.RememberSettled(t.Context(), 0, "old", now.Add(-97*time.Hour)))
 	require.NoError(t, s.RememberSettled(t.Context(), 1, "c", now.Add(-2*time.Second)))
 	require.NoError(t, s.RememberSettled(t.Context(), 0, "b", now.Add(-3*time.Second)), "again")
 	require.NoError(t, s.ForgetSettled(t.Context(), 1, "c"))
 	require.NoError(t, s.ForgetSettled(t.Context(), 7, "a"))
-	got, err := s.Settled(t.Context())
-	require.NoError(t, err)
-	require.Equal(t, []SettledEvent{{1<<64 - 1, "a", now}, {0, "b", now.Add(-3 * time.Second)}}, got)
+	for app, want := range map[uint64][]event.SettledMark{
+		1<<64 - 1: {{EventID: "a", At: now}},
+		0:         {{EventID: "b", At: now.Add(-3 * time.Second)}, {EventID: "a", At: now.Add(-95 * time.Hour)}},
+		1:         nil,
+	} {
+		got, err := s.Settled(t.Context(), app)
+		require.NoError(t, err)
+		require.Equal(t, want, got, app)
+	}
 
-	// The oldest are forgotten when there are too many.
-	err = s.write(t.Context(), 1, func(ctx context.Context, txn *txn) error {
+	// The oldest of an application are forgotten when it has too many, and no other one's.
+	err := s.write(t.Context(), 1, func(ctx context.Context, txn *txn) error {
 		var rows [][]any
 		for i := range maxSettled + 100 {
 			rows = append(rows, []any{int64(2), fmt.Sprint(i), now.UnixMilli() - int64(i)})
@@ -545,14 +552,17 @@ func testSettled(t *testing.T, s *Store) {
 	})
 	require.NoError(t, err)
 	for range settledSlack {
-		require.NoError(t, s.RememberSettled(t.Context(), 3, "x", now))
+		require.NoError(t, s.RememberSettled(t.Context(), 2, "x", now))
 	}
 	var stored int
-	require.NoError(t, s.db.read.QueryRowContext(t.Context(), `SELECT COUNT(*) FROM vodrelay_settled`).Scan(&stored))
+	require.NoError(t, s.db.read.QueryRowContext(t.Context(), `SELECT COUNT(*) FROM vodrelay_settled WHERE sub_app_id = 2`).Scan(&stored))
 	require.LessOrEqual(t, stored, maxSettled)
-	got, err = s.Settled(t.Context())
+	got, err := s.Settled(t.Context(), 2)
 	require.NoError(t, err)
 	require.Greater(t, len(got), maxSettled-settledSlack)
+	got, err = s.Settled(t.Context(), 0)
+	require.NoError(t, err)
+	require.Len(t, got, 2)
 }
 
 func testCounts(t *testing.T, s *Store) {

@@ -201,6 +201,9 @@ type Queue struct {
 	unread   retry.Streak
 }
 
+// SubAppID is the application whose queue it is; 0 when none is named.
+func (q *Queue) SubAppID() uint64 { return q.subAppID }
+
 // Pull asks for events once: at most event.MaxBatch as documented, or as many as the server sent. None
 // and no error is an empty queue, for which the server usually takes 5 s. When ctx ends before the reply
 // has begun, the error wraps ctx.Err(); a reply that has begun is read to its end and its deliveries are

@@ -289,14 +289,16 @@ func (p *Parcels) ForgetSettled(ctx context.Context, subAppID uint64, id string)
 }
 
 // Settled implements relay.Memory.
-func (p *Parcels) Settled(ctx context.Context) ([]event.SettledMark, error) {
+func (p *Parcels) Settled(ctx context.Context, subAppID uint64) ([]event.SettledMark, error) {
 	if err := p.enter(ctx, "Settled"); err != nil {
 		return nil, err
 	}
 	defer p.mu.Unlock()
 	out := make([]event.SettledMark, 0, len(p.marks))
 	for key, at := range p.marks {
-		out = append(out, event.SettledMark{SubAppID: key.SubAppID, EventID: key.EventID, At: at})
+		if key.SubAppID == subAppID {
+			out = append(out, event.SettledMark{EventID: key.EventID, At: at})
+		}
 	}
 	return out, nil
 }
