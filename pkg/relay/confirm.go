@@ -93,12 +93,20 @@ func (c *confirmer) confirm(ctx context.Context, batch []lease) {
 			c.confirm(ctx, batch[half:])
 			return
 		case errors.Is(err, event.ErrStaleHandle):
-			// Confirmed already, by an attempt whose reply was lost, or too late: in either case the
-			// event is settled, and remembered in case it comes again.
+			// Refused while the lease lasts, after an attempt whose reply was lost: that one confirmed it.
+			// Otherwise it was too late: the event is settled, and remembered in case it comes again.
+			l := batch[0]
+			confirmed := l.unanswered && time.Now().Before(l.deadline)
 			c.queue.relay.stats.refused.Add(1)
-			c.queue.log.Debug("a handle was refused", zap.String("event_id", batch[0].entry.ID), zap.String("event_type", batch[0].entry.Type), zap.Error(err))
-			c.resolve(batch, false)
+			c.queue.log.Debug("a handle was refused", zap.Bool("confirmed_before", confirmed),
+				zap.String("event_id", l.entry.ID), zap.String("event_type", l.entry.Type), zap.Error(err))
+			c.resolve(batch, confirmed)
 			return
+		}
+		if !retry.HadNoEffect(err) {
+			for i := range batch {
+				batch[i].unanswered = true
+			}
 		}
 		wait := max(pause.Next(), retry.Delay(err))
 		if retry.IsPermanent(err) || time.Until(end) <= wait || retry.Sleep(ctx, wait) != nil {
@@ -115,7 +123,7 @@ func (c *confirmer) attempt(ctx context.Context, end time.Time, batch []lease) e
 	r := c.queue.relay
 	waiting := time.Now()
 	if err := r.confirmLimit.Wait(attempt); err != nil {
-		return fmt.Errorf("no request was free before the lease ended: %w", err)
+		return retry.NoEffect(fmt.Errorf("no request was free before the lease ended: %w", err))
 	}
 	started := time.Now()
 	r.observer.ConfirmWaited(started.Sub(waiting))

@@ -3,6 +3,8 @@ package relay_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -99,22 +101,94 @@ func TestASettledEventIsConfirmedAtItsNextDeliveryWithoutWork(t *testing.T) {
 	})
 }
 
-func TestAConfirmWhoseReplyIsLostIsNotWorkedOnTwice(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		q := &relaytest.Queue{Hold: 5 * time.Second, OnConfirm: func(call int, _ []string) (bool, error) {
+// A handle that is refused while its lease lasts was confirmed, if an attempt of ours had no reply: the event is
+// forgotten, so that the next notification of the same content is sent. In any other case it may come again.
+func TestARefusedHandle(t *testing.T) {
+	lost := errors.New("connection reset")
+	for _, c := range []struct {
+		name      string
+		onConfirm func(q *relaytest.Queue, call int) (applied bool, err error)
+		confirmed int64 // of 16, within 25 s
+		again     int   // of the 16 published again, how many are worked on
+	}{
+		{"the reply to an earlier attempt was lost", func(_ *relaytest.Queue, call int) (bool, error) {
 			if call == 1 {
-				return true, errors.New("connection reset")
+				return true, lost
 			}
 			return true, nil
-		}}
+		}, 16, 16},
+		{"only the second attempt arrived, and its reply was lost", func(_ *relaytest.Queue, call int) (bool, error) {
+			if call <= 2 {
+				return call == 2, lost
+			}
+			return true, nil
+		}, 16, 16},
+		{"every reply is lost until the lease is over", func(_ *relaytest.Queue, call int) (bool, error) {
+			return call == 1, lost
+		}, 0, 0},
+		{"the earlier attempt was refused and did nothing", func(q *relaytest.Queue, call int) (bool, error) {
+			if call == 1 {
+				return false, retry.NoEffect(errDown)
+			}
+			return false, fmt.Errorf("too late for the queue: %w", event.ErrStaleHandle)
+		}, 0, 0},
+		{"the first attempt is refused", func(*relaytest.Queue, int) (bool, error) {
+			return false, fmt.Errorf("too late for the queue: %w", event.ErrStaleHandle)
+		}, 0, 0},
+	} {
+		bubble(t, c.name, func(t *testing.T) {
+			q := &relaytest.Queue{Hold: 5 * time.Second}
+			q.OnConfirm = func(call int, _ []string) (bool, error) { return c.onConfirm(q, call) }
+			q.PublishUploads(16)
+			rec := newRecorder(nil)
+			r, stop := start(t, relay.DefaultConfig(), rec, q)
+			time.Sleep(25 * time.Second)
+			require.Equal(t, c.confirmed, r.Stats().Confirmed)
+			time.Sleep(25 * time.Second)
+			require.Equal(t, 16, rec.calls(), "none is worked on twice")
+			for _, m := range q.Messages() {
+				q.Publish(string(m.Content))
+			}
+			time.Sleep(time.Second)
+			require.Equal(t, 16+c.again, rec.calls())
+			_, err := stop()
+			require.NoError(t, err)
+		})
+	}
+}
+
+// What an attempt without a reply means for a handle is known for each one, also when the batch is split
+// afterwards because another handle is to blame.
+func TestARefusedHandleAfterASplit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := &relaytest.Queue{Hold: 5 * time.Second}
+		var stale atomic.Value
+		stale.Store("")
+		q.OnConfirm = func(call int, handles []string) (bool, error) {
+			switch {
+			case call == 1:
+				return true, errors.New("connection reset")
+			case slices.Contains(handles, stale.Load().(string)):
+				return false, event.ErrStaleHandle
+			}
+			return true, nil
+		}
 		q.PublishUploads(16)
-		rec := newRecorder(nil)
+		rec := newRecorder(func(_ context.Context, d event.Delivery, _ int) error {
+			if d.ID == q.Messages()[5].ID {
+				time.Sleep(time.Second) // in a batch of its own, whose only attempt is refused
+				stale.Store(d.Handle)
+			}
+			return nil
+		})
 		r, stop := start(t, relay.DefaultConfig(), rec, q)
-		time.Sleep(2 * time.Minute)
-		require.Zero(t, q.Unconfirmed())
+		time.Sleep(25 * time.Second)
+		require.EqualValues(t, 15, r.Stats().Confirmed)
+		time.Sleep(25 * time.Second)
+		require.EqualValues(t, 16, r.Stats().Confirmed)
+		require.EqualValues(t, 1, r.Stats().Remembered)
 		require.Equal(t, 16, rec.calls())
-		require.EqualValues(t, 16, r.Stats().Refused, "the second attempt finds all handles used")
-		require.Zero(t, r.Stats().InHand)
+		require.Zero(t, q.Unconfirmed())
 		_, err := stop()
 		require.NoError(t, err)
 	})
@@ -174,9 +248,9 @@ func TestASettledEventIsNotRememberedForEver(t *testing.T) {
 		var fail atomic.Bool
 		fail.Store(true)
 		same := `{"EventType":"FileDeleted","FileDeleteEvent":{"FileIdSet":["1"]}}`
-		q := &relaytest.Queue{Hold: 5 * time.Second, OnConfirm: func(int, []string) (bool, error) {
-			if fail.Load() {
-				return true, errors.New("reply lost")
+		q := &relaytest.Queue{Hold: 5 * time.Second, OnConfirm: func(call int, _ []string) (bool, error) {
+			if fail.Load() { // the first is carried out, and no reply arrives while the lease lasts
+				return call == 1, errors.New("reply lost")
 			}
 			return true, nil
 		}}

@@ -109,10 +109,14 @@ func TestDrain(t *testing.T) {
 			return true, nil
 		}}
 		q.PublishUploads(16)
+		began := time.Now()
 		sum, err := drain(t, t.Context(), newRecorder(nil), q)
 		require.NoError(t, err)
 		require.True(t, sum.Empty)
 		require.Zero(t, sum.Left)
+		require.EqualValues(t, 16, sum.Confirmed)
+		require.Less(t, sum.Elapsed, time.Second)
+		require.Less(t, time.Since(began), 12*time.Second, "nothing is waited for that is gone")
 	})
 	bubble(t, "a confirm that never works leaves the events, worked on once", func(t *testing.T) {
 		q := &relaytest.Queue{Hold: 5 * time.Second, OnConfirm: func(int, []string) (bool, error) { return false, errDown }}

@@ -49,6 +49,9 @@ type lease struct {
 	entry    *entry
 	handle   string
 	deadline time.Time
+	// unanswered: an attempt to confirm it failed in a way that leaves open whether it was carried out. The
+	// confirmer's.
+	unanswered bool
 }
 
 // admission is what became of a delivery.
@@ -112,7 +115,7 @@ func (h *hand) admit(d event.Delivery) (*entry, lease, admission) {
 	if d.Deadline.After(e.until) {
 		e.until = d.Deadline
 	}
-	l := lease{e, d.Handle, d.Deadline}
+	l := lease{entry: e, handle: d.Handle, deadline: d.Deadline}
 	switch {
 	case e.settled:
 		e.waiting++

@@ -23,11 +23,12 @@ import (
 type Source interface {
 	// Pull waits for events and returns those it got, at most event.MaxBatch; none and nil is an empty
 	// poll. It may return deliveries although ctx is done: they are leased to us and will be handled.
-	// An error is marked with retry.Permanent when the configuration is at fault, and with retry.After
-	// when a time to wait is known.
+	// An error is marked with retry.Permanent when the configuration is at fault, with retry.After when a
+	// time to wait is known, and with retry.NoEffect when it is certain that no event was leased to us.
 	Pull(ctx context.Context) ([]event.Delivery, error)
 	// Confirm deletes the events behind at most event.MaxBatch handles from the queue. An error that
-	// wraps event.ErrStaleHandle blames the handles; otherwise the classes are those of Pull.
+	// wraps event.ErrStaleHandle blames the handles; otherwise the classes are those of Pull, and
+	// retry.NoEffect says that certainly nothing was deleted.
 	Confirm(ctx context.Context, handles []string) error
 }
 

@@ -17,21 +17,37 @@ func Permanent(err error) error {
 
 // IsPermanent reports whether err, or an error that it wraps, was marked with Permanent. Of joined errors
 // all must be: one that may still succeed is worth the attempt.
-func IsPermanent(err error) bool {
+func IsPermanent(err error) bool { return marked[*permanent](err) }
+
+// NoEffect marks err as the end of an attempt that certainly did nothing: it was refused, or never sent. An
+// attempt whose error has no such mark may have been carried out all the same. It is nil for a nil error.
+func NoEffect(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &noEffect{err}
+}
+
+// HadNoEffect reports whether err, or an error that it wraps, was marked with NoEffect. Of joined errors all
+// must be.
+func HadNoEffect(err error) bool { return marked[*noEffect](err) }
+
+// marked reports whether err or an error that it wraps is an M; of joined errors all must be.
+func marked[M error](err error) bool {
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		errs := joined.Unwrap()
 		for _, e := range errs {
-			if !IsPermanent(e) {
+			if !marked[M](e) {
 				return false
 			}
 		}
 		return len(errs) > 0
 	}
-	if _, ok := err.(*permanent); ok { //nolint:errorlint // the walk down is the next line
+	if _, ok := err.(M); ok { //nolint:errorlint // the walk down is the next line
 		return true
 	}
 	if inner := errors.Unwrap(err); inner != nil {
-		return IsPermanent(inner)
+		return marked[M](inner)
 	}
 	return false
 }
@@ -84,6 +100,11 @@ type permanent struct{ err error }
 
 func (p *permanent) Error() string { return p.err.Error() }
 func (p *permanent) Unwrap() error { return p.err }
+
+type noEffect struct{ err error }
+
+func (n *noEffect) Error() string { return n.err.Error() }
+func (n *noEffect) Unwrap() error { return n.err }
 
 type after struct {
 	err   error

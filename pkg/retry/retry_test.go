@@ -45,6 +45,11 @@ func TestClasses(t *testing.T) {
 			}
 		})
 	}
+	require.True(t, retry.HadNoEffect(fmt.Errorf("x: %w", retry.NoEffect(permanent))))
+	require.True(t, retry.IsPermanent(retry.NoEffect(permanent)))
+	require.False(t, retry.HadNoEffect(permanent))
+	require.False(t, retry.HadNoEffect(errors.Join(retry.NoEffect(errDown), errDown)), "one of them may have had one")
+	require.NoError(t, retry.NoEffect(nil))
 	require.NoError(t, retry.Permanent(nil))
 	require.NoError(t, retry.After(nil, time.Second))
 	require.NoError(t, retry.WithHint(nil, "x"))

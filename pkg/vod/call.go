@@ -50,7 +50,7 @@ func call(ctx context.Context, sdk *common.Client, req tchttp.Request, replyWith
 	defer ex.release()
 	action := req.GetAction()
 	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("%s: %w", action, err)
+		return nil, retry.NoEffect(fmt.Errorf("%s: %w", action, err))
 	}
 	req.SetHttpMethod(tchttp.POST)
 	req.SetContext(context.WithValue(ctx, exchangeKey{}, ex))
@@ -68,6 +68,9 @@ func call(ctx context.Context, sdk *common.Client, req tchttp.Request, replyWith
 		}
 		e.Message, at.hint = describe(ex.err, ex)
 		e.cause = foreign(ex.err)
+		if neverSent(ex.err) {
+			return nil, retry.NoEffect(classify(e, at))
+		}
 		return nil, classify(e, at)
 	}
 

@@ -184,7 +184,7 @@ func (c *Client) Queue(subAppID uint64) *Queue {
 // call makes one signed call to VOD.
 func (c *Client) call(ctx context.Context, req tchttp.Request, replyWithin time.Duration, at circumstances, field fieldFunc) (*exchange, error) {
 	if _, err := c.keys.get(ctx); err != nil {
-		return nil, fmt.Errorf("%s: %w", req.GetAction(), err)
+		return nil, retry.NoEffect(fmt.Errorf("%s: %w", req.GetAction(), err))
 	}
 	ex, err := call(ctx, c.sdk, req, replyWithin, c.limits, at, field)
 	var e *Error
@@ -207,7 +207,8 @@ func (q *Queue) SubAppID() uint64 { return q.subAppID }
 // Pull asks for events once: at most event.MaxBatch as documented, or as many as the server sent. None
 // and no error is an empty queue, for which the server usually takes 5 s. When ctx ends before the reply
 // has begun, the error wraps ctx.Err(); a reply that has begun is read to its end and its deliveries are
-// returned although ctx is done, since their lease runs.
+// returned although ctx is done, since their lease runs. An error that is not marked with retry.NoEffect leaves
+// open whether events were leased to us.
 func (q *Queue) Pull(ctx context.Context) ([]event.Delivery, error) {
 	var (
 		deliveries []event.Delivery
@@ -262,8 +263,8 @@ func (q *Queue) report(unread error, n int) {
 }
 
 // Confirm deletes the events of 1 to event.MaxBatch handles from the queue. An error that wraps
-// event.ErrStaleHandle may be the fault of one of them. An error of the network leaves open whether the
-// events were deleted; to confirm them again does no harm.
+// event.ErrStaleHandle may be the fault of one of them. An error that is not marked with retry.NoEffect leaves
+// open whether the events were deleted; to confirm them again does no harm.
 func (q *Queue) Confirm(ctx context.Context, handles []string) error {
 	if len(handles) < 1 || len(handles) > event.MaxBatch {
 		return retry.Permanent(fmt.Errorf("%s: %d handles: must be from 1 to %d", actionConfirm, len(handles), event.MaxBatch))

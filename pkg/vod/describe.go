@@ -115,6 +115,13 @@ func describe(err error, ex *exchange) (text, hint string) {
 	return strings.TrimRight(clean(numbers.ReplaceAllString(text, "N"), 120), ": "), ""
 }
 
+// neverSent reports an exchange that failed before there was a connection to send the request over.
+func neverSent(err error) bool {
+	var dns *net.DNSError
+	var op *net.OpError
+	return errors.As(err, &dns) || errors.As(err, &op) && (op.Op == "dial" || op.Op == "proxyconnect")
+}
+
 // noAPI says what a reply is that the API did not make: its status if that says so, otherwise what is
 // wrong with its body.
 func noAPI(ex *exchange, shape error) (text, hint string) {

@@ -3,6 +3,7 @@ package vod
 import (
 	"context"
 	"encoding/json"
+	"net"
 	"path/filepath"
 	"testing"
 	"testing/synctest"
@@ -180,6 +181,40 @@ func TestEmulatorRefusals(t *testing.T) {
 		_, err = c.QueueDepth(ctx, testApp)
 		require.NoError(t, err)
 	})
+}
+
+// Whether an attempt that failed may have been carried out is what a drain and the memory of events rest on:
+// where the emulator leased the event, the error must leave it open.
+func TestWhatAFailedPullLeavesOpen(t *testing.T) {
+	t.Parallel()
+	for _, kind := range emulator.FaultKinds() {
+		for _, after := range []bool{false, true} {
+			fault := emulator.Fault{Kind: kind, Action: emulator.ActionPullEvents, After: after, Delay: time.Hour}
+			if fault.Validate() != nil {
+				continue
+			}
+			synctest.Test(t, func(t *testing.T) {
+				srv, c := emulated(t, emulator.Options{})
+				srv.Publish(testApp, emulator.GenerateUploads(1, 1)...)
+				_, err := srv.AddFault(fault)
+				require.NoError(t, err)
+				got, err := c.Queue(testApp).Pull(context.Background())
+				leased := srv.Counts().Delivered > 0
+				require.False(t, leased && len(got) == 0 && retry.HadNoEffect(err), "%s, after %v: %v", kind, after, err)
+				srv.ReleaseHung()
+			})
+		}
+	}
+	refused := client(t, answer(emptyReply), WithDialContext(func(context.Context, string, string) (net.Conn, error) {
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: net.ErrClosed}
+	}))
+	_, err := refused.Queue(testApp).Pull(t.Context())
+	require.Error(t, err)
+	require.True(t, retry.HadNoEffect(err), "never sent")
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err = refused.Queue(testApp).Pull(cancelled)
+	require.True(t, retry.HadNoEffect(err), "never sent")
 }
 
 // Keys are rotated at the server and in the file; the relay goes on.

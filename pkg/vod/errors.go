@@ -86,9 +86,15 @@ func (at circumstances) here(hint string) string {
 // for what only a person can cure, retry.After for what needs a longer wait, or the plain error for what
 // may pass by itself. The codes and what is known of them: https://cloud.tencent.com/document/product/266/31774.
 // The full code counts first, then its part before the first dot; a code that is not known here may pass.
+// What the API refused for a reason that it named is marked with retry.NoEffect; after any other failure, its
+// own trouble included, events may have been leased or confirmed.
 func classify(e *Error, at circumstances) error {
-	person := func(hint string) error { return retry.Permanent(retry.WithHint(e, at.here(hint))) }
-	keys := func(hint string) error { return retry.After(retry.WithHint(e, hint), credentialsDelay) }
+	person := func(hint string) error {
+		return retry.NoEffect(retry.Permanent(retry.WithHint(e, at.here(hint))))
+	}
+	keys := func(hint string) error {
+		return retry.NoEffect(retry.After(retry.WithHint(e, hint), credentialsDelay))
+	}
 	throttled := func() error { return retry.After(e, max(at.retryAfter, throttledDelay)) }
 
 	switch e.Code {
@@ -148,7 +154,7 @@ func classify(e *Error, at circumstances) error {
 	switch family(e.Code) {
 	case "RequestLimitExceeded", "LimitExceeded":
 		// Over the quota of the application, the account or the address. It is counted per second.
-		return throttled()
+		return retry.NoEffect(throttled())
 	case "AuthFailure":
 		// Some other trouble with the key: as above, a new key may cure it.
 		return keys("check the API key at https://console.cloud.tencent.com/cam/capi and in the configuration (vod.credentials)")
