@@ -138,6 +138,33 @@ func TestReloadUnderLoad(t *testing.T) {
 	requireNothingLost(t, cloud, second, third)
 }
 
+// What a reload cannot do it refuses before anything changes: the sinks go on, also one that it was to remove.
+func TestAReloadThatIsRefusedChangesNothing(t *testing.T) {
+	cloud, environ := startEmulator(t, emulator.Options{})
+	environ = slices.DeleteFunc(environ, func(s string) bool { return strings.HasPrefix(s, "VODRELAY_VOD_SUB_APP_IDS=") })
+	dir := t.TempDir()
+	config := func(apps string, places int, sinks ...string) string {
+		text := fmt.Sprintf("vod: {sub_app_ids: %s}\nrelay: {max_in_hand: %d}\nsinks:\n", apps, places)
+		for _, name := range sinks {
+			text += fmt.Sprintf("  - {name: %s, type: file, path: %s}\n", name, filepath.Join(dir, name))
+		}
+		return text
+	}
+	d := startDaemon(t, environ, config("[1500000001, 1500000002, 1500000003]", 96, "a", "b"))
+	d.reload(t, config("[1500000001]", 32, "a"), "the configuration was not reloaded")
+	require.Contains(t, d.stderr.String(), "relay.max_in_hand: 32: must be at least 96 for 3 applications")
+	require.Contains(t, d.stderr.String(), "the applications change with a restart")
+	for i := range uint64(3) {
+		cloud.Publish(testApp+i, emulator.GenerateUploads(10, 1+i)...)
+	}
+	eventually(t, "all are confirmed", func() bool { return cloud.Counts().Confirmed == 30 })
+	require.Equal(t, []int{30, 30}, []int{count(filepath.Join(dir, "a")), count(filepath.Join(dir, "b"))})
+	require.Zero(t, d.status(t).Unsettled)
+	d.reload(t, config("[1500000001]", 96, "a"), "some changes need a restart")
+	d.signal(syscall.SIGTERM)
+	require.Zero(t, d.wait())
+}
+
 // The commands about parcels ask the daemon that has the store, and only that one.
 func TestParcelsThroughTheDaemon(t *testing.T) {
 	tg := newTarget(t, http.StatusNotFound)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -79,7 +80,8 @@ func (p *program) reload(cmd *cobra.Command, a *app.App, log *zap.Logger) error 
 	}
 	switch {
 	case err != nil:
-		log.Error("the configuration was not reloaded: the old one goes on", zap.Error(err), zap.String("hint", "mend it, try it with vodrelay check, and reload again"))
+		hint := cmp.Or(retry.Hint(err), "fix it, try it with vodrelay check, and reload again")
+		log.Error("the configuration was not reloaded: the old one goes on", zap.Error(err), zap.String("hint", hint))
 	case len(needRestart) > 0:
 		log.Warn("some changes need a restart", zap.Strings("keys", needRestart), zap.String("hint", app.RestartHint(needRestart)))
 	}

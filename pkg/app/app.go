@@ -40,11 +40,13 @@ type App struct {
 	level     zap.AtomicLevel
 	stopping  atomic.Bool
 	reloaded  chan struct{}
+	build     builder
 
-	mu         sync.Mutex
-	sinks      []builtSink
-	processors []pipeline.Processor
-	closed     bool
+	changing sync.Mutex // held by Reload and Reopen, which may take long
+
+	mu     sync.Mutex // of what follows; nobody does anything slow under it
+	sinks  []builtSink
+	closed bool
 }
 
 // Option changes what New builds.
@@ -60,12 +62,9 @@ func WithLevel(level zap.AtomicLevel) Option { return func(a *App) { a.level = l
 // database that cannot be reached is waited for until ctx is done. Close must be called, also when neither
 // Run nor Drain was.
 func New(ctx context.Context, cfg *config.Config, log *zap.Logger, stdout io.Writer, opts ...Option) (*App, error) {
-	a, err := newApp(cfg, log, stdout)
+	a, err := newApp(cfg, log, stdout, opts...)
 	if err != nil {
 		return nil, err
-	}
-	for _, opt := range opts {
-		opt(a)
 	}
 	if cfg.Store.Driver != store.DriverNone {
 		a.store, err = openStore(ctx, cfg.Store, log)
@@ -86,16 +85,21 @@ func New(ctx context.Context, cfg *config.Config, log *zap.Logger, stdout io.Wri
 }
 
 // newApp makes the parts that stand alone: enough for a check.
-func newApp(cfg *config.Config, log *zap.Logger, stdout io.Writer) (*App, error) {
+func newApp(cfg *config.Config, log *zap.Logger, stdout io.Writer, opts ...Option) (*App, error) {
 	client, err := vod.New(cfg.Vod, vod.WithLogger(log))
 	if err != nil {
 		return nil, fmt.Errorf("vod: %w", err)
 	}
 	a := &App{
 		log: log, cfg: cfg, out: &output{w: stdout}, client: client, apps: applications(cfg),
-		version: "dev", level: zap.NewAtomicLevel(), reloaded: make(chan struct{}, 1),
+		version: "dev", level: zap.NewAtomicLevel(), reloaded: make(chan struct{}, 1), build: buildSink,
 	}
-	if a.sinks, err = a.buildSinks(cfg, nil); err != nil {
+	for _, opt := range opts {
+		opt(a)
+	}
+	var fresh []builtSink
+	if a.sinks, fresh, err = a.buildSinks(cfg, nil); err != nil {
+		a.sinks = fresh
 		return nil, errors.Join(err, a.Close(context.Background()))
 	}
 	return a, nil
@@ -114,8 +118,8 @@ func applications(cfg *config.Config) []uint64 {
 
 // connect puts the parts together: sources, relay, pipeline, sinks, and the store beside them.
 func (a *App) connect() error {
-	var err error
-	if a.processors, err = buildProcessors(a.cfg); err != nil {
+	processors, err := buildProcessors(a.cfg)
+	if err != nil {
 		return err
 	}
 	var options []pipeline.Option
@@ -132,7 +136,7 @@ func (a *App) connect() error {
 		a.scheduler = relay.NewScheduler(a.log, a.store, deliver, lanes(a.cfg.Sinks))
 		options = append(options, pipeline.WithParking(a.store, mode), pipeline.OnParked(a.scheduler.Wake), pipeline.OnRecovered(a.scheduler.Recovered))
 	}
-	if a.pipeline, err = pipeline.New(a.log, a.processors, routes(a.sinks), options...); err != nil {
+	if a.pipeline, err = pipeline.New(a.log, processors, routes(a.sinks), options...); err != nil {
 		return err
 	}
 	engine := a.cfg.Relay
@@ -246,10 +250,13 @@ func (a *App) warnOfModes(ctx context.Context) {
 
 // Reopen makes the sinks that write to files open them anew, as after a rotation.
 func (a *App) Reopen() error {
+	a.changing.Lock()
+	defer a.changing.Unlock()
 	a.mu.Lock()
-	defer a.mu.Unlock()
+	sinks := a.sinks // replaced, never changed
+	a.mu.Unlock()
 	var errs []error
-	for _, s := range a.sinks {
+	for _, s := range sinks {
 		if r, ok := s.sink.(interface{ Reopen() error }); ok {
 			if err := r.Reopen(); err != nil {
 				errs = append(errs, fmt.Errorf("sink %s: %w", s.cfg.Name, err))
@@ -271,7 +278,8 @@ func (a *App) Client() *vod.Client { return a.client }
 // Applications are the SubAppIds that are relayed; 0 stands for none named.
 func (a *App) Applications() []uint64 { return a.apps }
 
-// Close ends the sinks, the store and the client. It comes after Run or Drain has returned.
+// Close ends the sinks, the store and the client; sinks and store at the same time, so that a sink whose end
+// takes long leaves the store its time. It comes after Run or Drain has returned.
 func (a *App) Close(ctx context.Context) error {
 	a.mu.Lock()
 	a.closed = true
@@ -283,16 +291,18 @@ func (a *App) Close(ctx context.Context) error {
 	if a.admin != nil {
 		_ = a.admin.Shutdown(ctx) // one that has served has ended; one that has not gives its address back
 	}
-	var errs []error
-	if a.pipeline != nil {
-		errs = append(errs, a.pipeline.Close(ctx))
-	} else {
-		errs = append(errs, closeSinks(ctx, a.sinks))
-	}
-	if a.store != nil {
-		if err := a.store.Close(ctx); err != nil {
-			errs = append(errs, fmt.Errorf("store: %w", err))
+	var sinks, store error
+	var ends sync.WaitGroup
+	ends.Go(func() {
+		if a.pipeline != nil {
+			sinks = a.pipeline.Close(ctx)
+		} else {
+			sinks = closeSinks(ctx, a.sinks)
 		}
+	})
+	if a.store != nil {
+		ends.Go(func() { store = a.store.Close(ctx) })
 	}
-	return errors.Join(errs...)
+	ends.Wait()
+	return errors.Join(sinks, store)
 }

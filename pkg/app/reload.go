@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"slices"
 	"strings"
+	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -14,6 +14,7 @@ import (
 	"github.com/vodrelay/vodrelay/pkg/config"
 	"github.com/vodrelay/vodrelay/pkg/pipeline"
 	"github.com/vodrelay/vodrelay/pkg/relay"
+	"github.com/vodrelay/vodrelay/pkg/retry"
 )
 
 // Reload applies what cfg, which must be valid, changes and can be changed while the relay runs: processors,
@@ -21,49 +22,76 @@ import (
 // needs a restart. Sinks whose configuration is the same go on as they are; the others are made anew, and
 // the old ones closed when the events on their way to them have ended. After an error nothing has changed.
 func (a *App) Reload(cfg *config.Config) (needRestart []string, err error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.closed || a.stopping.Load() {
-		return nil, errors.New("vodrelay is stopping")
+	a.changing.Lock()
+	defer a.changing.Unlock()
+	have, err := a.changeable()
+	if err != nil {
+		return nil, err
+	}
+	level, err := zapcore.ParseLevel(cfg.Log.Level)
+	if err != nil {
+		return nil, fmt.Errorf("log.level: %w", err)
 	}
 	processors, err := buildProcessors(cfg)
 	if err != nil {
 		return nil, err
 	}
-	sinks, err := a.buildSinks(cfg, a.sinks)
+	sinks, fresh, err := a.buildSinks(cfg, have)
+	if err == nil {
+		err = a.swap(cfg, level, processors, sinks)
+	}
 	if err != nil {
-		return nil, err
+		ctx, cancel := context.WithTimeout(context.Background(), freshTime)
+		defer cancel()
+		return nil, errors.Join(err, closeSinks(ctx, fresh))
 	}
-	fresh := slices.DeleteFunc(slices.Clone(sinks), func(s builtSink) bool {
-		return slices.ContainsFunc(a.sinks, func(old builtSink) bool { return old.sink == s.sink })
-	})
-	if err := a.swap(cfg, processors, sinks); err != nil {
-		return nil, errors.Join(err, closeSinks(context.Background(), fresh))
-	}
-	level, _ := zapcore.ParseLevel(cfg.Log.Level) // it is valid
-	a.level.SetLevel(level)
-	a.sinks = sinks
 	select {
 	case a.reloaded <- struct{}{}:
 	default: // whoever is to look has not looked at the last one yet
 	}
-	needRestart = restartFor(a.cfg, cfg)
 	a.log.Info("configuration reloaded", zap.Int("sinks", len(sinks)), zap.Int("sinks_made_anew", len(fresh)), zap.Int("processors", len(processors)))
-	return needRestart, nil
+	return restartFor(a.cfg, cfg), nil
 }
 
-// swap puts the new parts into their places, all of them or none. A sink's lane begins after its route, and
-// ends before it.
-func (a *App) swap(cfg *config.Config, processors []pipeline.Processor, sinks []builtSink) error {
-	limits := cfg.Relay
-	limits.RateLimit, limits.Confirm = cfg.Vod.RateLimit, a.cfg.Relay.Confirm
-	if err := a.pipeline.Replace(processors, routes(sinks)); err != nil {
+// changeable returns the sinks in use, or an error when it is too late for other ones.
+func (a *App) changeable() ([]builtSink, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.sinks, a.ending()
+}
+
+// ending is an error when a stop has begun. The caller holds mu.
+func (a *App) ending() error {
+	if a.closed || a.stopping.Load() {
+		return errors.New("vodrelay is stopping")
+	}
+	return nil
+}
+
+// swap puts the new parts into their places, all of them or none: what can be refused comes first. A sink's
+// lane begins after its route, and ends before it.
+func (a *App) swap(cfg *config.Config, level zapcore.Level, processors []pipeline.Processor, sinks []builtSink) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err := a.ending(); err != nil { // it may have begun while sinks were built
 		return err
 	}
-	if err := a.relay.Reconfigure(limits); err != nil { // of two valid configurations this never happens
-		return errors.Join(err, a.pipeline.Replace(a.processors, routes(a.sinks)))
+	apply, err := a.pipeline.Plan(processors, routes(sinks))
+	if err != nil {
+		return err
 	}
-	a.processors = processors
+	limits := cfg.Relay
+	limits.RateLimit, limits.Confirm = cfg.Vod.RateLimit, a.cfg.Relay.Confirm
+	if err := a.relay.Reconfigure(limits); err != nil { // the last one that can fail, and changes nothing then
+		err = fmt.Errorf("relay.%w", err)
+		if !reflect.DeepEqual(cfg.Vod.SubAppIDs, a.cfg.Vod.SubAppIDs) || cfg.Pulls() != a.cfg.Pulls() {
+			err = retry.WithHint(err, "the applications change with a restart: restart vodrelay, or reload with limits that also suit those that run")
+		}
+		return err
+	}
+	apply()
+	a.sinks = sinks
+	a.level.SetLevel(level)
 	if a.observer != nil {
 		a.observer.UseSinks(sinkNames(cfg)...)
 	}
@@ -125,39 +153,40 @@ func buildProcessors(cfg *config.Config) ([]pipeline.Processor, error) {
 	return all, nil
 }
 
-// buildSinks makes the sinks of cfg, or takes those in have whose configuration is the same. After an error
-// those that it made are closed.
-func (a *App) buildSinks(cfg *config.Config, have []builtSink) (all []builtSink, err error) {
-	var made []builtSink
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, closeSinks(context.Background(), made))
-		}
-	}()
+// buildSinks makes the sinks of cfg, or takes those in have whose configuration is the same. fresh are those
+// that it made, also when it fails.
+func (a *App) buildSinks(cfg *config.Config, have []builtSink) (all, fresh []builtSink, err error) {
 	for _, sc := range cfg.Sinks {
-		s := builtSink{cfg: sc}
-		for _, old := range have {
-			if old.cfg.Name == sc.Name && old.cfg.SameTarget(sc) {
-				s.sink = old.sink
-				if reflect.DeepEqual(old.cfg, sc) {
-					s.route = old.route
-				}
-			}
-		}
+		s := reuse(have, sc)
 		if s.sink == nil {
-			if s.sink, err = buildSink(sc, a.log.With(zap.String("sink", sc.Name)), a.out); err != nil {
-				return nil, fmt.Errorf("sink %s: %w", sc.Name, err)
+			if s.sink, err = a.build(sc, a.log.With(zap.String("sink", sc.Name)), a.out); err != nil {
+				return nil, fresh, fmt.Errorf("sink %s: %w", sc.Name, err)
 			}
-			made = append(made, s)
+			fresh = append(fresh, s)
 		}
-		if s.route == (pipeline.Route{}) {
+		if s.route.Sink == nil {
 			if s.route, err = sc.Route(s.sink); err != nil {
-				return nil, fmt.Errorf("sink %s: %w", sc.Name, err)
+				return nil, fresh, fmt.Errorf("sink %s: %w", sc.Name, err)
 			}
 		}
 		all = append(all, s)
 	}
-	return all, nil
+	return all, fresh, nil
+}
+
+// reuse is what of the sinks in have can go on under sc: the sink if its target is the same, and the route if
+// all is.
+func reuse(have []builtSink, sc config.Sink) builtSink {
+	s := builtSink{cfg: sc}
+	for _, old := range have {
+		if old.cfg.Name == sc.Name && old.cfg.SameTarget(sc) {
+			s.sink = old.sink
+			if reflect.DeepEqual(old.cfg, sc) {
+				s.route = old.route
+			}
+		}
+	}
+	return s
 }
 
 func routes(sinks []builtSink) []pipeline.Route {
@@ -168,10 +197,14 @@ func routes(sinks []builtSink) []pipeline.Route {
 	return all
 }
 
+// freshTime bounds the closing of sinks that were made and not used.
+const freshTime = 2 * time.Second
+
+// closeSinks closes sinks whether they have a route or not.
 func closeSinks(ctx context.Context, sinks []builtSink) error {
-	var errs []error
-	for _, s := range sinks {
-		errs = append(errs, s.sink.Close(ctx))
+	all := make([]pipeline.Route, len(sinks))
+	for i, s := range sinks {
+		all[i] = pipeline.Route{Name: s.cfg.Name, Sink: s.sink}
 	}
-	return errors.Join(errs...)
+	return pipeline.CloseSinks(ctx, all...)
 }

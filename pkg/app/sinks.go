@@ -33,6 +33,9 @@ type builtSink struct {
 	route pipeline.Route
 }
 
+// builder makes the sink that cfg describes; out is where one of the type stdout prints.
+type builder func(cfg config.Sink, log *zap.Logger, out io.Writer) (sink, error)
+
 func buildSink(cfg config.Sink, log *zap.Logger, out io.Writer) (sink, error) {
 	switch {
 	case cfg.Stdout != nil:

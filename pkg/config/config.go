@@ -16,7 +16,6 @@ import (
 
 	"github.com/vodrelay/vodrelay/pkg/admin"
 	"github.com/vodrelay/vodrelay/pkg/callback"
-	"github.com/vodrelay/vodrelay/pkg/event"
 	"github.com/vodrelay/vodrelay/pkg/pipeline"
 	"github.com/vodrelay/vodrelay/pkg/relay"
 	"github.com/vodrelay/vodrelay/pkg/store"
@@ -113,11 +112,11 @@ func (c *Config) validate(r *report) {
 			r.add("callback.sub_app_id", fmt.Sprintf("0: must name one of the %d applications in vod.sub_app_ids, to which the notifications belong", n))
 		}
 	}
-	r.check("relay", c.Relay.Validate(), c.Relay)
-	// What relay.New asks for when it knows the applications.
-	if n := len(c.Vod.SubAppIDs); n > 1 && c.Relay.MaxInHand < 2*event.MaxBatch*n {
-		r.add("relay.max_in_hand", fmt.Sprintf("%d: must be at least %d for %d applications", c.Relay.MaxInHand, 2*event.MaxBatch*n, n))
+	queues := 0
+	if c.Pulls() {
+		queues = len(c.Vod.SubAppIDs)
 	}
+	r.check("relay", c.Relay.ValidateFor(queues), c.Relay)
 	for i, p := range c.Processors {
 		r.check(item("processors", i), p.Validate(), p)
 	}

@@ -22,7 +22,7 @@ type Pipeline struct {
 	current *plan
 	ended   sync.WaitGroup // of the plans before
 	closing context.Context
-	cut     context.CancelFunc // of closing: ends the closing of sinks that were taken out
+	cut     context.CancelFunc // of closing: ends the closing of sinks that were removed
 
 	parker    Parker // nil: events of failed sinks stay unsettled
 	parkMode  ParkMode
@@ -55,11 +55,10 @@ func New(log *zap.Logger, processors []Processor, routes []Route, opts ...Option
 	for _, opt := range opts {
 		opt(p)
 	}
-	first, err := p.plan(processors, routes, nil)
-	if err != nil {
+	if err := checkRoutes(routes); err != nil {
 		return nil, err
 	}
-	p.current = first
+	p.current = p.newPlan(processors, routes, nil)
 	p.closing, p.cut = context.WithCancel(context.Background())
 	return p, nil
 }

@@ -150,7 +150,7 @@ type Relay struct {
 // New makes a relay that hands the events of all sources to handler. Without sources it runs its scheduler
 // alone. log may be nil.
 func New(cfg Config, log *zap.Logger, handler Handler, sources ...Source) (*Relay, error) {
-	if err := cfg.validateFor(len(sources)); err != nil {
+	if err := cfg.ValidateFor(len(sources)); err != nil {
 		return nil, err
 	}
 	if log == nil {
@@ -179,15 +179,13 @@ func New(cfg Config, log *zap.Logger, handler Handler, sources ...Source) (*Rela
 	return r, nil
 }
 
-// validateFor is Validate, for a relay with so many sources.
-func (c Config) validateFor(sources int) error {
-	if err := c.Validate(); err != nil {
-		return err
+// ValidateFor is Validate, for a relay with this number of sources.
+func (c Config) ValidateFor(sources int) error {
+	err := c.Validate()
+	if need := 2 * event.MaxBatch * sources; sources > 1 && c.MaxInHand >= event.MaxBatch && c.MaxInHand < need {
+		err = errors.Join(err, fmt.Errorf("max_in_hand: %d: must be at least %d for %d applications", c.MaxInHand, need, sources))
 	}
-	if need := 2 * event.MaxBatch * sources; sources > 1 && c.MaxInHand < need {
-		return fmt.Errorf("max_in_hand: %d: must be at least %d for %d applications", c.MaxInHand, need, sources)
-	}
-	return nil
+	return err
 }
 
 func (c Config) limit() rate.Limit {
@@ -200,7 +198,7 @@ func (c Config) limit() rate.Limit {
 // Reconfigure changes the limits, also while the relay runs. Fewer places come about as events leave them.
 // The error is that of New; nothing has changed then.
 func (r *Relay) Reconfigure(cfg Config) error {
-	if err := cfg.validateFor(len(r.queues)); err != nil {
+	if err := cfg.ValidateFor(len(r.queues)); err != nil {
 		return err
 	}
 	r.cfg.Store(&cfg)
