@@ -25,6 +25,9 @@ func (a *App) newReceiver() (err error) {
 	if err != nil {
 		return fmt.Errorf("callback: %w", err)
 	}
+	for _, warning := range applicationWarnings(a.cfg) {
+		a.log.Warn("callback: " + warning)
+	}
 	if c := receiverConfig(a.cfg); a.store == nil { // the others the receiver tells itself
 		for _, warning := range c.Warnings(false)[len(c.Warnings(true)):] {
 			a.log.Warn("callback: " + warning)
@@ -40,6 +43,23 @@ func receiverConfig(cfg *config.Config) callback.Config {
 		c.SubAppID = cfg.Vod.SubAppIDs[0]
 	}
 	return c
+}
+
+// applicationWarnings says when a pushed and a pulled copy of one event may count as two, since they do not name
+// the same application: a target deduplicates by application and ID.
+func applicationWarnings(cfg *config.Config) []string {
+	if !cfg.Pulls() || !cfg.Receives() {
+		return nil
+	}
+	pushed, pulled := receiverConfig(cfg).SubAppID, cfg.Vod.SubAppIDs
+	const consequence = ", so that an event that comes both ways arrives twice, with two IDs"
+	switch {
+	case pushed == 0 && len(pulled) > 1:
+		return []string{"callback.sub_app_id does not say which of the applications posts" + consequence + ": set it"}
+	case pushed != 0 && len(pulled) == 0:
+		return []string{fmt.Sprintf("callback.sub_app_id is %d, and vod.sub_app_ids does not say which application is pulled%s: set vod.sub_app_ids to [%d] if it is the same", pushed, consequence, pushed)}
+	}
+	return nil
 }
 
 // receiverError is the cause of a stop because of the receiver.
@@ -67,7 +87,7 @@ func checkReceiver(ctx context.Context, cfg *config.Config, durable bool) []Find
 		err = errors.Join(server.Listen(ctx), server.Shutdown(ctx))
 	}
 	findings := []Finding{finding(name, "can listen on "+c.Listen, err)}
-	for _, warning := range c.Warnings(durable) {
+	for _, warning := range append(c.Warnings(durable), applicationWarnings(cfg)...) {
 		findings = append(findings, Finding{Name: name, Status: Warned, Detail: warning})
 	}
 	return findings

@@ -16,7 +16,7 @@ import (
 type Config struct {
 	Listen   string    `mapstructure:"listen" default:"127.0.0.1:8085" doc:"Address that receives VOD's normal callback. VOD must reach it, through a reverse proxy or directly; on another address than the loopback one set sign_key_file."`
 	Path     string    `mapstructure:"path" default:"/" doc:"Path of the URL that VOD posts to; every other path is refused."`
-	SubAppID uint64    `mapstructure:"sub_app_id" default:"0" doc:"Application that the notifications belong to, since they do not name it. 0: the one in vod.sub_app_ids, or none where that is empty. Pushed and pulled copies of an event are one only within one application."`
+	SubAppID uint64    `mapstructure:"sub_app_id" default:"0" doc:"Application that the notifications belong to, since they do not name it. 0: the one in vod.sub_app_ids, or none where that is empty or has several. Targets deduplicate by application and event ID: pushed and pulled copies of an event are one only if both name the same application."`
 	TLS      TLSConfig `mapstructure:"tls" doc:"Certificate of an HTTPS receiver, TLS 1.2 or newer. Empty: HTTP, as behind a reverse proxy."`
 
 	SignKey             string `mapstructure:"sign_key" secret:"true" doc:"SignKey of the application, at most 32 letters and digits: a notification without a valid signature is refused. Empty: whoever reaches the address can post events."`

@@ -60,7 +60,7 @@ func Decode(item []byte, subAppID uint64) (Event, string, error) {
 	case err != nil:
 		raw = bytes.Clone(bytes.TrimSpace(item))
 		if !IsJSON(raw) {
-			raw, _ = json.Marshal(string(item))
+			raw = json.RawMessage(quote(item))
 		}
 	case eventType == "":
 		err = errors.New("the notification has no EventType")
@@ -154,12 +154,12 @@ func unquote(v jsontext.Value) string {
 	return string(s)
 }
 
-// identify is the ID: a hash over the type and the canonical payload. The application's number takes no
-// part in it, since a pushed notification does not carry it.
+// identify is the ID: a hash over the type and the canonical payload. No canonical payload has a NUL, so that the
+// first one from the end stands between the two. The application's number takes no part in it, since a pushed
+// notification does not carry it: see Event.DedupID.
 func identify(eventType string, raw json.RawMessage) string {
-	w := walkers.Get().(*walker) //nolint:forcetypeassert // nothing else is in the pool
+	w := walk(raw, true)
 	defer w.release()
-	w.data = raw
 	w.text = append(append(w.text[:0], eventType...), 0)
 	w.text = w.value(w.text, 0)
 	sum := sha256.Sum256(w.text)

@@ -6,6 +6,7 @@ package event
 import (
 	"encoding/json"
 	"errors"
+	"strconv"
 	"time"
 )
 
@@ -29,7 +30,8 @@ var ErrStaleHandle = errors.New("the queue refused the event handles")
 // Event is one notification. It is a value: whoever changes an event makes a new one.
 type Event struct {
 	// ID is the same on every delivery of the notification, pulled or pushed: a hash over Type and
-	// payload, 32 hexadecimal digits. VOD itself gives events no ID, and EventHandle is not one.
+	// payload, 32 hexadecimal digits. VOD itself gives events no ID, and EventHandle is not one. Two
+	// applications can have events of the same ID: a target deduplicates by DedupID.
 	ID string
 	// Type is EventType as VOD sent it, such as "NewFileUpload", or Unknown.
 	Type string
@@ -38,6 +40,17 @@ type Event struct {
 	// Raw is EventContent as VOD sent it, without EventHandle: a JSON object with every byte of every
 	// value kept. Read-only. An event that is made by hand needs JSON, too: see IsJSON.
 	Raw json.RawMessage
+}
+
+// DedupID is what a target knows an event by that comes again: the application's number, a hyphen and ID, such as
+// 1500000001-52d05cd274e830c9a5025e72175b57de; ID alone when no application is named. What two applications
+// report is never one event, even if the content is equal. It has printable ASCII only, 53 characters at most. A
+// target that keeps SubAppID and ID side by side, as CloudEvents do in source and id, has no need of it.
+func (e Event) DedupID() string {
+	if e.SubAppID == 0 {
+		return e.ID
+	}
+	return strconv.FormatUint(e.SubAppID, 10) + "-" + e.ID
 }
 
 // Delivery is one event as it was pulled once.

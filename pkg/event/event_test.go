@@ -3,6 +3,7 @@ package event_test
 import (
 	"bytes"
 	"encoding/json"
+	"math"
 	"os"
 	"strings"
 	"testing"
@@ -107,7 +108,8 @@ func TestDecodeNeverLosesWhatItDoesNotUnderstand(t *testing.T) {
 		{"cut", `{"EventType":"A","B":`, `"{\"EventType\":\"A\",\"B\":"`, event.Unknown, ""},
 		{"two values", `{} {}`, `"{} {}"`, event.Unknown, ""},
 		{"empty", ``, `""`, event.Unknown, ""},
-		{"not JSON", `<html>`, `"\u003chtml\u003e"`, event.Unknown, ""},
+		{"not JSON", `<html>`, `"<html>"`, event.Unknown, ""},
+		{"not JSON, no text", "<\xff\x00>", "\"<\xff\\u0000>\"", event.Unknown, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			e, handle, err := event.Decode([]byte(c.item), 0)
@@ -141,8 +143,7 @@ func TestHandles(t *testing.T) {
 func TestID(t *testing.T) {
 	base := `{"EventType":"A","P":{"x":1,"y":[1,null],"z":"a/b"}}`
 	id := func(s string) string {
-		e, _, err := event.Decode([]byte(s), 0)
-		require.NoError(t, err)
+		e, _, _ := event.Decode([]byte(s), 0)
 		return e.ID
 	}
 	for _, same := range []string{
@@ -153,6 +154,8 @@ func TestID(t *testing.T) {
 		`{"EventType":"A","P":{"x":1,"y":[1,null],"z":"a/b"},"Sign":"0123","T":1700000000}`,
 		`{"EventType":"A","P":{"x":1,"y":[1,null],"z":"a/b"},"sign":"0123","t":1700000000}`,
 		`{"EventType":"A","P":{"x":1,"y":[1,null],"z":"\u0061/b"}}`,
+		`{"Event\u0054ype":"\u0041","P":{"\u0078":1,"y":[1,null],"z":"a\u002fb","\u0077":null}}`,
+		`{"EventType":"A","P":null,"P":{"x":1,"y":[1,null],"z":null,"z":"a/b"}}`,
 	} {
 		require.Equal(t, id(base), id(same), same)
 	}
@@ -167,10 +170,29 @@ func TestID(t *testing.T) {
 		`{"EventType":"A","P":{"x":"1","y":[1,null],"z":"a/b"}}`,
 		`{"EventType":"A","P":{"a":1,"a":2}}`,
 		`{"EventType":"A","P":{"a":2,"a":1}}`,
+		`{"EventType":"A","P":{"a":1}}`, `{"EventType":"A","P":{"a":1,"a":null}}`,
+		`{"EventType":"A","FileId":"\ud800"}`, `{"EventType":"A","FileId":"\udbff"}`, `{"EventType":"A","FileId":"\ufffd"}`, `{"EventType":"A","FileId":"\\ud800"}`,
+		"{\"EventType\":\"A\",\"FileId\":\"\xff\\n\"}", "{\"EventType\":\"A\",\"FileId\":\"\xfe\\n\"}", `{"EventType":"A","FileId":"\ufffd\n"}`,
+		`{"EventType":"A","\ud800":1}`, `{"EventType":"A","\udbff":1}`, `{"EventType":"A","\ud800":1,"\udbff":2}`, `{"EventType":"A","\udbff":1,"\ud800":2}`,
+		`{"EventType":"A","P":0}`, `{"EventType":"A","P":-0}`, `{"EventType":"A\u0000","P":0}`, `{"EventType":"\ud800"}`, `{"EventType":"\udbff"}`,
+		"<\xff>", "<\xfe>", "<\ufffd>", // no notifications
 	} {
 		require.NotContains(t, seen, id(other), other)
 		seen[id(other)] = other
 	}
+}
+
+func TestDedupID(t *testing.T) {
+	pushed, _, err := event.Decode(sample(t, "normal-callback.json"), 0)
+	require.NoError(t, err)
+	require.Equal(t, "52d05cd274e830c9a5025e72175b57de", pushed.DedupID())
+	pulledOne, _, err := event.Decode(pulled(t), 1500000001)
+	require.NoError(t, err)
+	require.Equal(t, "1500000001-52d05cd274e830c9a5025e72175b57de", pulledOne.DedupID())
+	pushed.SubAppID = 1500000001
+	require.Equal(t, pulledOne.DedupID(), pushed.DedupID(), "a pushed copy whose application is configured")
+	pushed.SubAppID = math.MaxUint64
+	require.Len(t, pushed.DedupID(), 53)
 }
 
 func TestCallbackBodyLeavesOutNullFieldsAndChangesNothingElse(t *testing.T) {

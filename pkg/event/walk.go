@@ -12,31 +12,44 @@ import (
 
 // walker copies a JSON value, which must be valid, without its fields that are null. VOD writes the payload
 // fields of the other event types as null in one place and leaves them out in another, so the two must mean
-// the same.
+// the same. A null behind a value of the same name stays, since the last one is what most readers take.
 type walker struct {
 	scanner
-	// canonical makes equal values equal bytes: names sorted, strings in their shortest form, white space
-	// gone. Numbers keep their text in either case: 0.10 and 2^53+1 would not survive a float64.
+	// canonical makes equal values equal bytes, and different ones different bytes: names sorted, strings as
+	// appendCanonical writes them, white space gone. Numbers keep their text in either case: 0.10 and 2^53+1
+	// would not survive a float64.
 	canonical bool
 	// leaveOut is asked about the fields of the outermost object; nil: none.
 	leaveOut func(name jsontext.Value) bool
 
 	members      []member // of the objects that the walk is in
-	text, sorted []byte   // memory
+	text, joined []byte   // memory
 }
 
 // memberSize is the bytes of a member, at most.
-const memberSize = 3 * 8
+const memberSize = 6 * 8
 
 // maxKept keeps the memory of a rare huge event from staying in the pool.
 const maxKept = 64 << 10
 
-var walkers = sync.Pool{New: func() any { return &walker{canonical: true, leaveOut: unidentifying} }}
+var walkers = sync.Pool{New: func() any { return &walker{} }}
+
+// walk returns a walker of data. release must be called.
+func walk(data []byte, canonical bool) *walker {
+	w := walkers.Get().(*walker) //nolint:forcetypeassert // nothing else is in the pool
+	w.scanner = scanner{data: data}
+	w.canonical, w.leaveOut = canonical, nil
+	if canonical {
+		w.leaveOut = unidentifying
+	}
+	return w
+}
 
 // release gives w back, with the memory that it has grown.
 func (w *walker) release() {
 	w.scanner = scanner{}
-	if cap(w.text)+cap(w.sorted)+memberSize*cap(w.members) <= maxKept {
+	if cap(w.text)+cap(w.joined)+memberSize*cap(w.members) <= maxKept {
+		clear(w.members[:cap(w.members)]) // they point into the data
 		walkers.Put(w)
 	}
 }
@@ -44,7 +57,8 @@ func (w *walker) release() {
 // appendWithoutNulls appends raw on one line, without the fields that are null; every other value keeps
 // its bytes.
 func appendWithoutNulls(dst []byte, raw json.RawMessage) ([]byte, error) {
-	w := walker{scanner: scanner{data: raw}}
+	w := walk(raw, false)
+	defer w.release()
 	dst = w.value(dst, 0)
 	if w.bad || w.at == 0 || w.peek() != 0 {
 		return dst, fmt.Errorf("no JSON at its byte %d", w.at)
@@ -62,17 +76,10 @@ func (w *walker) value(dst []byte, depth int) []byte {
 		return w.object(dst, depth)
 	case c == '[' && depth < maxDepth:
 		return w.array(dst, depth)
-	default:
-		return w.append(dst, w.scalar())
 	}
-}
-
-// append appends a scalar.
-func (w *walker) append(dst []byte, v jsontext.Value) []byte {
-	if w.canonical && v.Kind() == '"' && bytes.IndexByte(v, '\\') >= 0 {
-		// A failure can only be broken UTF-8, which AppendQuote then replaces the same way every time.
-		quoted, _ := jsontext.AppendQuote(dst, unquote(v))
-		return quoted
+	v := w.scalar()
+	if w.canonical && len(v) > 0 && v[0] == '"' {
+		return appendCanonical(dst, v)
 	}
 	return append(dst, v...)
 }
@@ -91,8 +98,12 @@ func (w *walker) array(dst []byte, depth int) []byte {
 	return append(dst, ']')
 }
 
-// member is where one field of an object stands in the output: its quoted name, and behind it the rest.
-type member struct{ start, colon, end int }
+// member is one field of an object: its name in canonical form, and where it stands in the output.
+type member struct {
+	name       []byte
+	start, end int
+	null       bool
+}
 
 func (w *walker) object(dst []byte, depth int) []byte {
 	w.take('{')
@@ -102,46 +113,93 @@ func (w *walker) object(dst []byte, depth int) []byte {
 		if begun {
 			w.take(',')
 		}
-		mark := len(dst)
-		if mark > first {
-			dst = append(dst, ',')
+		m := member{name: w.name(), start: len(dst)}
+		left := depth == 0 && w.leaveOut != nil && w.leaveOut(m.name)
+		written := m.name
+		if bytes.IndexByte(m.name, '\\') >= 0 {
+			m.name = appendCanonical(nil, m.name)
 		}
-		m := member{start: len(dst)}
-		name := jsontext.Value(w.name())
-		dst = w.append(dst, name)
-		m.colon = len(dst)
+		if w.canonical {
+			written = m.name
+		}
 		w.take(':')
-		left := w.peek() == 'n' || depth == 0 && w.leaveOut != nil && w.leaveOut(name)
-		dst = w.value(append(dst, ':'), depth+1)
+		m.null = w.peek() == 'n'
+		dst = w.value(append(append(dst, written...), ':'), depth+1)
 		m.end = len(dst)
 		if left {
-			dst = dst[:mark]
-		} else if w.canonical {
-			w.members = append(w.members, m)
+			dst = dst[:m.start]
+			continue
 		}
+		dst = append(dst, ',')
+		w.members = append(w.members, m)
 	}
 	w.take('}')
-	if w.canonical {
-		w.sortMembers(dst, first, w.members[outer:])
-		w.members = w.members[:outer]
-	}
+	dst = w.arrange(dst, first, w.members[outer:])
+	w.members = w.members[:outer]
 	return append(dst, '}')
 }
 
-// sortMembers puts the fields that stand in dst behind first into the order of their names. Fields of one
-// name keep their order, since their order decides which one a reader takes.
-func (w *walker) sortMembers(dst []byte, first int, members []member) {
-	byName := func(a, b member) int { return bytes.Compare(dst[a.start:a.colon], dst[b.start:b.colon]) }
-	if slices.IsSortedFunc(members, byName) {
-		return
+// arrange leaves out the fields that are null, and for the canonical form puts the others into the order of
+// their names. Fields of one name keep their order, since their order decides which one a reader takes. The
+// fields stand in dst behind first, each with a comma behind it, of which the last is taken away.
+func (w *walker) arrange(dst []byte, first int, members []member) []byte {
+	moved := w.canonical && !slices.IsSortedFunc(members, byName)
+	if moved {
+		slices.SortStableFunc(members, byName)
 	}
-	slices.SortStableFunc(members, byName)
-	w.sorted = w.sorted[:0]
-	for i, m := range members {
-		if i > 0 {
-			w.sorted = append(w.sorted, ',')
+	if kept := withoutNulls(members); len(kept) < len(members) {
+		members, moved = kept, true
+	}
+	if moved {
+		w.joined = w.joined[:0]
+		for _, m := range members {
+			w.joined = append(append(w.joined, dst[m.start:m.end]...), ',')
 		}
-		w.sorted = append(w.sorted, dst[m.start:m.end]...)
+		dst = append(dst[:first], w.joined...)
 	}
-	copy(dst[first:], w.sorted)
+	if len(members) > 0 {
+		dst = dst[:len(dst)-1]
+	}
+	return dst
+}
+
+func byName(a, b member) int { return bytes.Compare(a.name, b.name) }
+
+// fewPairs is how many pairs of names are compared one by one; beyond that a table is cheaper.
+const fewPairs = 1 << 12
+
+// withoutNulls takes the members out, in place, that are null and have no value of the same name before them.
+func withoutNulls(members []member) []member {
+	nulls := 0
+	for _, m := range members {
+		if m.null {
+			nulls++
+		}
+	}
+	if nulls == 0 {
+		return members
+	}
+	var names map[string]struct{} // of kept
+	if nulls*len(members) > fewPairs {
+		names = make(map[string]struct{}, len(members)-nulls)
+	}
+	kept := members[:0]
+	for _, m := range members {
+		known := false
+		switch {
+		case !m.null:
+		case names != nil:
+			_, known = names[string(m.name)]
+		default:
+			known = slices.ContainsFunc(kept, func(other member) bool { return bytes.Equal(other.name, m.name) })
+		}
+		if m.null && !known {
+			continue
+		}
+		kept = append(kept, m)
+		if names != nil {
+			names[string(m.name)] = struct{}{}
+		}
+	}
+	return kept
 }

@@ -56,7 +56,7 @@ func eventEnv(e event.Event) []string {
 		subApp = strconv.FormatUint(e.SubAppID, 10)
 	}
 	env := []string{
-		variable("VOD_EVENT_ID", e.ID),
+		variable("VOD_EVENT_ID", e.DedupID()),
 		variable("VOD_EVENT_TYPE", e.Type),
 		variable("VOD_SUB_APP_ID", subApp),
 		variable("VOD_FILE_ID", string(payload.FileId)),

@@ -53,7 +53,8 @@ func TestContract(t *testing.T) {
 			Sink: shell(t, dir, `
 				if [ -e "$OUT/broken" ]; then echo "the database is away" >&2; exit 75; fi
 				if [ -e "$OUT/stalled" ]; then sleep 60; fi
-				f=$(mktemp "$OUT/new.XXXXXX") && cat >"$f" && mv "$f" "$OUT/event.${f##*.}"`),
+				f=$(mktemp "$OUT/new.XXXXXX") && cat >"$f" && mv "$f" "$OUT/event.${f##*.}" && echo "$VOD_EVENT_ID" >>"$OUT/ids"`),
+			IDs: func(t *testing.T) []string { return strings.Fields(read(t, filepath.Join(dir, "ids"))) },
 			Received: func(t *testing.T) [][]byte {
 				files, err := filepath.Glob(filepath.Join(dir, "event.*"))
 				require.NoError(t, err)
@@ -120,7 +121,7 @@ func TestVariables(t *testing.T) {
 
 	env := strings.Split(read(t, filepath.Join(dir, "env")), "\n")
 	for _, want := range []string{
-		"VOD_EVENT_ID=" + e.ID, "VOD_EVENT_TYPE=NewFileUpload", "VOD_SUB_APP_ID=1500000001",
+		"VOD_EVENT_ID=" + e.DedupID(), "VOD_EVENT_TYPE=NewFileUpload", "VOD_SUB_APP_ID=1500000001",
 		"VOD_FILE_ID=5285890784273533168", "VOD_TASK_ID=", "VOD_FILE_NAME=clip 1", "VOD_FILE_TYPE=mp4",
 		"VOD_MEDIA_URL=http://example.com/1.mp4", "VOD_CLASS_ID=", "WANTED=wanted", "EQUALS=a=b", "TZ=Asia/Shanghai",
 	} {

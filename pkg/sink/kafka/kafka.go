@@ -1,7 +1,7 @@
 // Package kafka is the sink that writes each event as a record to a topic of Kafka, or of what speaks its
 // protocol, such as CKafka. A record counts when all in-sync replicas of its partition hold it (acks=all).
 //
-// The header vodrelay-event-id of each record is the event's ID, in every format, so that a consumer can
+// The header vodrelay-event-id of each record is the event's DedupID, in every format, so that a consumer can
 // tell an event that was sent again. Kafka itself deduplicates only what its client repeats; what the
 // client still has in hand when an event is sent again is not written twice either.
 package kafka
@@ -26,7 +26,7 @@ import (
 	"github.com/vodrelay/vodrelay/pkg/sink/internal/tlsconf"
 )
 
-// HeaderEventID is the header with the event's ID.
+// HeaderEventID is the header with event.Event.DedupID.
 const HeaderEventID = "vodrelay-event-id"
 
 // Headers of the CloudEvents binding. Source:
@@ -135,7 +135,7 @@ func (s *Sink) record(e event.Event) (*kgo.Record, error) {
 	add := func(name, value string) {
 		record.Headers = append(record.Headers, kgo.RecordHeader{Key: name, Value: []byte(value)})
 	}
-	add(HeaderEventID, e.ID)
+	add(HeaderEventID, e.DedupID())
 	add(contentType, message.ContentType)
 	for _, attribute := range message.Attributes {
 		add(cePrefix+attribute.Name, attribute.Value)
@@ -166,10 +166,7 @@ func fingerprintOf(e event.Event, record *kgo.Record) fingerprint {
 		h.Write(length[:])
 		h.Write(part)
 	}
-	var app [8]byte
-	binary.BigEndian.PutUint64(app[:], e.SubAppID)
-	write(app[:])
-	write([]byte(e.ID))
+	write([]byte(e.DedupID()))
 	write([]byte(record.Topic))
 	write(record.Key)
 	write(record.Value)

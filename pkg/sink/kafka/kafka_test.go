@@ -23,6 +23,12 @@ func TestContract(t *testing.T) {
 			Received: func(t *testing.T) [][]byte {
 				return c.bodies(t, kgo.SASL(scram.Auth{User: "vod", Pass: "hunter2"}.AsSha256Mechanism()))
 			},
+			IDs: func(t *testing.T) (ids []string) {
+				for _, r := range c.records(t, topic, kgo.SASL(scram.Auth{User: "vod", Pass: "hunter2"}.AsSha256Mechanism())) {
+					ids = append(ids, header(r, HeaderEventID))
+				}
+				return ids
+			},
 			Break:   func(t *testing.T) { c.stop(t) },
 			Mend:    func(t *testing.T) { c.start(t) },
 			Stall:   func(*testing.T) func() { return c.stall() },

@@ -41,7 +41,7 @@ func TestOutage(t *testing.T) {
 	want := make(map[string][]byte)
 	for i := range events {
 		e := sinktest.Upload(i)
-		want[e.ID] = sinktest.Body(t, e)
+		want[e.DedupID()] = sinktest.Body(t, e)
 	}
 	copies := make(map[string]int)
 	for _, r := range c.records(t, topic) {
@@ -70,7 +70,7 @@ func TestLeftBehind(t *testing.T) {
 	}
 	count := func(e event.Event) (n int) {
 		for _, r := range c.records(t, topic) {
-			if header(r, HeaderEventID) == e.ID {
+			if header(r, HeaderEventID) == e.DedupID() {
 				n++
 			}
 		}

@@ -120,6 +120,12 @@ func TestContract(t *testing.T) {
 						}
 						return bodies
 					},
+					IDs: func(*testing.T) (ids []string) {
+						for _, e := range r.received() {
+							ids = append(ids, e.Source()+" "+e.ID())
+						}
+						return ids
+					},
 					Break:   func(*testing.T) { r.stop() },
 					Mend:    r.start,
 					Secrets: []string{"hunter2"},

@@ -1,7 +1,7 @@
 // Package nats is the sink that publishes each event to a stream of NATS JetStream. A message counts when
 // the stream has acknowledged it, which it does when its storage and its replicas hold it.
 //
-// The header Nats-Msg-Id of each message is the event's ID, so that the server stores an event which is
+// The header Nats-Msg-Id of each message is event.Event.DedupID, so that the server stores an event which is
 // sent again only once, as long as that happens within the stream's duplicate window.
 package nats
 
@@ -151,7 +151,7 @@ func (s *Sink) message(e event.Event) (*nats.Msg, error) {
 	for _, attribute := range encoded.Attributes {
 		m.Header.Set(cePrefix+attribute.Name, ceheader.Escape(attribute.Value))
 	}
-	m.Header.Set(jetstream.MsgIDHeader, e.ID)
+	m.Header.Set(jetstream.MsgIDHeader, e.DedupID())
 	return m, nil
 }
 

@@ -26,11 +26,19 @@ func TestContract(t *testing.T) {
 		return sinktest.Harness{
 			Sink:     s,
 			Received: func(t *testing.T) [][]byte { return b.bodies(t, login) },
-			Break:    func(t *testing.T) { b.stop(t) },
-			Mend:     func(t *testing.T) { b.start(t) },
-			Stall:    func(*testing.T) func() { return b.wire.Stall() },
-			MaxBody:  largest(t, s),
-			Secrets:  []string{"hunter2"},
+			IDs: func(t *testing.T) (ids []string) {
+				for _, m := range b.messages(t, login) {
+					ids = append(ids, m.Headers().Get("Nats-Msg-Id"))
+				}
+				return ids
+			},
+			Deduplicates: true,
+
+			Break:   func(t *testing.T) { b.stop(t) },
+			Mend:    func(t *testing.T) { b.start(t) },
+			Stall:   func(*testing.T) func() { return b.wire.Stall() },
+			MaxBody: largest(t, s),
+			Secrets: []string{"hunter2"},
 		}
 	})
 }
@@ -62,7 +70,7 @@ func TestMessage(t *testing.T) {
 	require.Equal(t, "vod.NewFileUpload", all[0].Subject())
 	require.Equal(t, string(sinktest.Body(t, e)), string(all[0].Data()))
 	require.Equal(t, nats.Header{
-		"Nats-Msg-Id": {e.ID}, "Content-Type": {"application/json"}, "tenant": {"7"},
+		"Nats-Msg-Id": {e.DedupID()}, "Content-Type": {"application/json"}, "tenant": {"7"},
 	}, all[0].Headers())
 
 	err := send(t, s, sinktest.OddEvents()["odd type"])
@@ -85,18 +93,18 @@ func TestFormats(t *testing.T) {
 	}
 	bodies := make(map[string]string)
 	for _, e := range odd {
-		bodies[e.ID] = string(sinktest.Body(t, e))
+		bodies[e.DedupID()] = string(sinktest.Body(t, e))
 	}
 	all := b.messages(t)
 	require.Len(t, all, len(odd))
 	for _, m := range all {
 		id := m.Headers().Get("Nats-Msg-Id")
 		require.Equal(t, bodies[id], string(m.Data()))
-		require.Equal(t, id, m.Headers().Get("ce-id"))
+		require.Equal(t, id, "1500000001-"+m.Headers().Get("ce-id"))
 		require.Equal(t, "1.0", m.Headers().Get("ce-specversion"))
 		require.Equal(t, "//vod.tencentcloudapi.com/1500000001", m.Headers().Get("ce-source"))
 		require.Equal(t, "application/json", m.Headers().Get("Content-Type"))
-		if id == odd["odd type"].ID {
+		if id == odd["odd type"].DedupID() {
 			require.Equal(t, `com.tencentcloud.vod.%E7%B1%BB%E5%9E%8B%20%22%25%0D%0Ax:%20y`, m.Headers().Get("ce-type"))
 			require.Equal(t, "251000-a", m.Headers().Get("ce-subject"))
 		}

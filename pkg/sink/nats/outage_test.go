@@ -47,7 +47,7 @@ func TestOutage(t *testing.T) {
 	want := make(map[string][]byte)
 	for i := range events {
 		e := sinktest.Upload(i)
-		want[e.ID] = sinktest.Body(t, e)
+		want[e.DedupID()] = sinktest.Body(t, e)
 	}
 	copies := make(map[string]int)
 	for _, m := range b.messages(t) {

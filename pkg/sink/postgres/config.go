@@ -28,7 +28,8 @@ type Config struct {
 	Table            string            `mapstructure:"table" default:"vodrelay_events" doc:"Table, such as vodrelay_events or media.events. As in SQL, capital letters count only in double quotes."`
 	CreateTable      bool              `mapstructure:"create_table" default:"false" doc:"Create the table when it is not there. Only without columns."`
 	Columns          map[string]string `mapstructure:"columns" doc:"Columns to fill, name to expression, such as {file_id: payload.FileId, received: event}. A json or jsonb column gets the JSON of the result, every other column its text. Empty: the columns of the default table."`
-	IDColumn         string            `mapstructure:"id_column" default:"event_id" doc:"Column with a unique index or the primary key, by which an event that comes again is known. It gets the event's ID (32 hexadecimal digits, which a uuid column takes too) unless columns has an expression for it."`
+	IDColumn         string            `mapstructure:"id_column" default:"event_id" doc:"Column with a unique index or the primary key, by which an event that comes again is known, together with sub_app_id_column. It gets the event's ID (32 hexadecimal digits, which a uuid column takes too) unless columns has an expression for it."`
+	SubAppIDColumn   string            `mapstructure:"sub_app_id_column" default:"sub_app_id" doc:"Second column of that unique index, since events of two applications can have one ID. It gets the application's number, 0 when none is named, unless columns has an expression for it. Empty: the index is on id_column alone, as is enough for the events of one application."`
 	MaxConns         int               `mapstructure:"max_conns" default:"4" doc:"Most connections, 1 to 100. Each writes one batch at a time."`
 	BatchRows        int               `mapstructure:"batch_rows" default:"500" doc:"Most rows in one batch, 1 to 10000. A batch is what waits when a connection is free; nothing waits for company."`
 	StatementTimeout time.Duration     `mapstructure:"statement_timeout" default:"5s" doc:"Longest time that the server works on one batch, such as 5s; 100ms to 10m. Best shorter than the sink's timeout, so that the reason is told."`
@@ -36,7 +37,7 @@ type Config struct {
 
 // DefaultConfig lacks only the URL.
 func DefaultConfig() Config {
-	return Config{Table: "vodrelay_events", IDColumn: "event_id", MaxConns: 4, BatchRows: 500, StatementTimeout: 5 * time.Second}
+	return Config{Table: "vodrelay_events", IDColumn: "event_id", SubAppIDColumn: "sub_app_id", MaxConns: 4, BatchRows: 500, StatementTimeout: 5 * time.Second}
 }
 
 // connectTimeout applies to each host of the URL, unless its connect_timeout says otherwise.
@@ -84,7 +85,7 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// columns are what each row consists of, the ID first. The errors are joined.
+// columns are what each row consists of, those of the key first. The errors are joined.
 func (c Config) columns() ([]column, error) {
 	var errs []error
 	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
@@ -92,10 +93,27 @@ func (c Config) columns() ([]column, error) {
 	if err != nil {
 		fail("id_column: %q: %w", c.IDColumn, err)
 	}
-	sources := map[string]string{id: "id"}
+	keys := []string{id}
+	if c.SubAppIDColumn != "" {
+		app, err := parseColumn(c.SubAppIDColumn)
+		switch {
+		case err != nil:
+			fail("sub_app_id_column: %q: %w", c.SubAppIDColumn, err)
+		case app == id:
+			fail("sub_app_id_column: %q: is the column of id_column, choose another one", c.SubAppIDColumn)
+		default:
+			keys = append(keys, app)
+		}
+	}
+	sources := make(map[string]string)
 	if len(c.Columns) == 0 {
 		maps.Copy(sources, defaultColumns)
-		sources[id] = "id"
+		if len(keys) == 1 {
+			sources[applicationColumn] = "sub_app_id"
+		}
+	}
+	for i, name := range keys {
+		sources[name] = []string{"id", "sub_app_id"}[i]
 	}
 	for _, written := range slices.Sorted(maps.Keys(c.Columns)) {
 		name, err := parseColumn(written)
@@ -103,7 +121,7 @@ func (c Config) columns() ([]column, error) {
 			fail("columns: %q: %w", written, err)
 			continue
 		}
-		if _, twice := sources[name]; twice && name != id {
+		if _, twice := sources[name]; twice && !slices.Contains(keys, name) {
 			fail("columns: %q: names the column %s a second time, remove one of the two", written, name)
 		}
 		sources[name] = c.Columns[written]
@@ -114,23 +132,23 @@ func (c Config) columns() ([]column, error) {
 		if err != nil {
 			fail("columns: %q: %w", name, err)
 		}
-		columns = append(columns, column{name: name, expr: x})
+		columns = append(columns, column{name: name, expr: x, key: slices.Contains(keys, name)})
 	}
 	if len(c.Columns) == 0 {
-		if id == contentColumn || id == exactColumn {
-			fail("id_column: %q: is the column of the content in the default table, choose another name", c.IDColumn)
+		for i, name := range keys {
+			if name == contentColumn || name == exactColumn {
+				fail("%s: %q: is the column of the content in the default table, choose another name", []string{"id_column", "sub_app_id_column"}[i], name)
+			}
 		}
 		columns = append(columns, column{name: contentColumn}, column{name: exactColumn, exact: true})
 	}
-	slices.SortStableFunc(columns, func(a, b column) int {
-		switch id {
-		case a.name:
-			return -1
-		case b.name:
-			return 1
+	place := func(c column) int {
+		if i := slices.Index(keys, c.name); i >= 0 {
+			return i
 		}
-		return 0
-	})
+		return len(keys)
+	}
+	slices.SortStableFunc(columns, func(a, b column) int { return place(a) - place(b) })
 	return columns, errors.Join(errs...)
 }
 

@@ -72,7 +72,12 @@ func (s *Sink) judge(err error) error {
 	case errors.As(err, &pg):
 		return s.refused(pg, err)
 	case errors.As(err, &missing):
-		return s.fail(s.about()+" "+missing.Error(), err, "add the column to the table, or correct columns")
+		hint := "add the column to the table, or correct columns"
+		if keys := s.keys(); len(keys) > 1 && keys[1] == (pgx.Identifier{missing.name}).Sanitize() {
+			hint = "add the column (ALTER TABLE " + s.name.Sanitize() + " ADD COLUMN " + keys[1] + " numeric(20) NOT NULL DEFAULT 0) and let the unique index be on (" +
+				strings.Join(keys, ", ") + "); or set sub_app_id_column to \"\" if all events are those of one application"
+		}
+		return s.fail(s.about()+" "+missing.Error(), err, hint)
 	case errors.Is(err, errReadOnly):
 		return s.fail(errReadOnly.Error(), err, hintReadOnly)
 	case retry.Hint(err) != "": // a file of ours
@@ -136,7 +141,7 @@ func (s *Sink) refused(pg *pgconn.PgError, err error) error {
 		text = s.about() + " refuses the row" + where
 		hint = "correct the expressions in columns, or the constraint"
 		if pg.Code == "23505" {
-			hint = "another column than id_column is unique: only id_column can have rows that come again"
+			hint = "another unique index than that on (" + strings.Join(s.keys(), ", ") + ") refuses it: only that one can have rows that come again; drop the other one"
 		}
 	case "44":
 		text, hint = s.about()+" refuses the row", "correct the view's condition, or write to the table under it"
@@ -164,11 +169,15 @@ func (s *Sink) transient(pg *pgconn.PgError) (text, hint string) {
 	case "3F000":
 		return "the schema of " + s.about() + " does not exist", "create it (CREATE SCHEMA), or correct table"
 	case "42501":
-		return "the user may not write to " + s.about(), "GRANT INSERT, SELECT (" + pgx.Identifier{s.columns[0].name}.Sanitize() + ") ON " + s.name.Sanitize() + " to the user, USAGE on its schema, and CREATE there for create_table"
+		return "the user may not write to " + s.about(), "GRANT INSERT, SELECT (" + strings.Join(s.keys(), ", ") + ") ON " + s.name.Sanitize() + " to the user, USAGE on its schema, and CREATE there for create_table"
 	case "42P10", "55000":
-		column := pgx.Identifier{s.columns[0].name}.Sanitize()
-		return s.about() + " has no unique index on " + column + " alone",
-			"CREATE UNIQUE INDEX ON " + s.name.Sanitize() + " (" + column + "), without a condition and not deferrable, or correct id_column"
+		keys := s.keys()
+		columns := "(" + strings.Join(keys, ", ") + ")"
+		hint := "CREATE UNIQUE INDEX ON " + s.name.Sanitize() + " " + columns + ", without a condition and not deferrable, or correct id_column"
+		if len(keys) > 1 {
+			hint += " and sub_app_id_column; drop an index or primary key on " + keys[0] + " alone, which would keep out the events of a second application"
+		}
+		return s.about() + " has no unique index on " + columns + " alone", hint
 	case "25006": // read_only_sql_transaction
 		return errReadOnly.Error(), hintReadOnly
 	case "3D000":

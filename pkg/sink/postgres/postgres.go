@@ -1,6 +1,6 @@
 // Package postgres is the sink that inserts each event as a row into a table of PostgreSQL 12 or later: a table of the
 // user's own by columns and expressions, or a default one. An event that comes again leaves its first row as it is, so
-// that there is exactly one row for each event ID.
+// that there is exactly one row for each application and event ID.
 //
 // The events of concurrent Sends go to the server in batches, each one statement and one transaction. When a row spoils
 // its batch, the batch is split until the row is alone.
@@ -38,7 +38,7 @@ type Sink struct {
 	cfg     Config
 	target  string // as errors name it
 	name    pgx.Identifier
-	columns []column // the first is id_column
+	columns []column // those of the key first
 	log     *zap.Logger
 	pool    *pgxpool.Pool
 	batches *group.Batcher[*row]
@@ -80,7 +80,7 @@ func New(cfg Config, log *zap.Logger) (*Sink, error) {
 	return s, nil
 }
 
-// Send returns nil when the row is committed, or one with the event's ID was there already.
+// Send returns nil when the row is committed, or one with its key was there already.
 func (s *Sink) Send(ctx context.Context, e event.Event) error {
 	if s.closed.Load() {
 		return group.ErrClosed
@@ -95,7 +95,7 @@ func (s *Sink) Send(ctx context.Context, e event.Event) error {
 // row is one Send that waits.
 type row struct {
 	*group.Item
-	id     string // the order of the rows in a batch
+	key    string // the order of the rows in a batch
 	values []json.RawMessage
 }
 
@@ -120,18 +120,23 @@ func (s *Sink) row(e event.Event) (*row, error) {
 		}
 		r.Size += len(r.values[i])
 	}
-	if r.values[0] == nil {
-		err := fmt.Errorf("columns: %q: the expression gives null, and rows without an ID cannot be told apart", s.columns[0].name)
-		return nil, retry.Permanent(retry.WithHint(err, "let the expression of id_column give a value for every event, or remove it"))
+	for i, c := range s.columns {
+		if !c.key {
+			break
+		}
+		if r.values[i] == nil {
+			err := fmt.Errorf("columns: %q: the expression gives null, and rows without a key cannot be told apart", c.name)
+			return nil, retry.Permanent(retry.WithHint(err, "let the expressions of id_column and sub_app_id_column give a value for every event, or remove them"))
+		}
+		r.key += string(r.values[i]) + "\x00"
 	}
-	r.id = string(r.values[0])
 	return r, nil
 }
 
 // write inserts rows and finishes each.
 func (s *Sink) write(rows []*row) {
 	// Two batches that meet in the same rows must take them in the same order, or they deadlock.
-	slices.SortStableFunc(rows, func(a, b *row) int { return strings.Compare(a.id, b.id) })
+	slices.SortStableFunc(rows, func(a, b *row) int { return strings.Compare(a.key, b.key) })
 	s.split(rows)
 }
 

@@ -86,6 +86,7 @@ func TestServer(t *testing.T) {
 		test func(t *testing.T, database string)
 	}{
 		{"ExactlyOnce", testExactlyOnce},
+		{"Applications", testApplications},
 		{"NoDeadlock", testNoDeadlock},
 		{"DefaultTable", testDefaultTable},
 		{"Columns", testColumns},
@@ -113,8 +114,8 @@ func TestContract(t *testing.T) {
 			sinktest.Run(t, func(t *testing.T) sinktest.Harness {
 				database := server.Database()
 				if columns != "default" { // a table of somebody who likes jsonb all the same
-					exec(t, database, `CREATE TABLE vodrelay_events (event_id uuid PRIMARY KEY, event_type varchar(300), sub_app_id bigint,
-						subject text, content bytea, content_bytes bytea)`)
+					exec(t, database, `CREATE TABLE vodrelay_events (event_id uuid, event_type varchar(300), sub_app_id bigint,
+						subject text, content bytea, content_bytes bytea, UNIQUE (sub_app_id, event_id))`)
 				}
 				p := newProxy(t, socket(t, database))
 				sql := bodies
@@ -129,6 +130,11 @@ func TestContract(t *testing.T) {
 						}
 						return query[[]byte](t, database, sql)
 					},
+					IDs: func(t *testing.T) []string {
+						return query[string](t, database, `SELECT concat_ws('-', sub_app_id, event_id) FROM vodrelay_events`)
+					},
+					Deduplicates: true,
+
 					Break:   func(*testing.T) { p.stop() },
 					Mend:    p.start,
 					Stall:   func(*testing.T) func() { return p.stall() },
@@ -156,6 +162,35 @@ func testExactlyOnce(t *testing.T, database string) {
 	received := query[time.Time](t, database, `SELECT max(received_at) FROM vodrelay_events`)[0]
 	require.NoError(t, send(t, one, sinktest.Upload(0)))
 	require.Equal(t, received, query[time.Time](t, database, `SELECT max(received_at) FROM vodrelay_events`)[0], "the first row stays as it is")
+}
+
+// testApplications has a table of a user's own, whose key has both columns under other names, one that a single
+// application fills, and one that puts both into one column.
+func testApplications(t *testing.T, database string) {
+	exec(t, database, `CREATE TABLE own (id uuid, app bigint, type text, UNIQUE (app, id))`, `CREATE TABLE single (id text, UNIQUE (id))`, `CREATE TABLE joined (id text PRIMARY KEY)`)
+	ours := open(t, database, func(c *Config) {
+		c.CreateTable, c.Table, c.IDColumn, c.SubAppIDColumn, c.Columns = false, "own", "id", "app", map[string]string{"type": "type"}
+	})
+	single := open(t, database, func(c *Config) {
+		c.CreateTable, c.Table, c.IDColumn, c.SubAppIDColumn, c.Columns = false, "single", "id", "", map[string]string{"id": "id"}
+	})
+	joined := open(t, database, func(c *Config) {
+		c.CreateTable, c.Table, c.IDColumn, c.SubAppIDColumn = false, "joined", "id", ""
+		c.Columns = map[string]string{"id": `string(sub_app_id) + "-" + id`}
+	})
+	created := open(t, database, func(c *Config) { c.SubAppIDColumn = "" })
+	e := sinktest.Upload(0)
+	for _, application := range []uint64{1, 2, 0, 2, 1} {
+		e.SubAppID = application
+		for _, s := range []*Sink{ours, single, joined, created} {
+			require.NoError(t, s.Check(t.Context()))
+			require.NoError(t, send(t, s, e))
+		}
+	}
+	require.Equal(t, []string{"0", "1", "2"}, query[string](t, database, `SELECT CAST(app AS text) FROM own ORDER BY app`))
+	require.Equal(t, []string{e.ID}, query[string](t, database, `SELECT id FROM single`))
+	require.Equal(t, []string{"0-" + e.ID, "1-" + e.ID, "2-" + e.ID}, query[string](t, database, `SELECT id FROM joined ORDER BY id`))
+	require.Equal(t, []string{"1"}, query[string](t, database, `SELECT CAST(sub_app_id AS text) FROM vodrelay_events`))
 }
 
 // testNoDeadlock has two replicas write the same events in opposite order.
@@ -210,7 +245,7 @@ func testColumns(t *testing.T, database string) {
 	s := open(t, database, func(c *Config) {
 		c.CreateTable = false
 		c.Table = `"Media"."Events;--"`
-		c.IDColumn = "ID"
+		c.IDColumn, c.SubAppIDColumn = "ID", ""
 		c.Columns = map[string]string{
 			"file_id":      "payload.FileId",
 			"size":         "payload.MetaData.Size",
@@ -257,7 +292,7 @@ func testOneBadRow(t *testing.T, database string) {
 		`CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.n = 9 THEN RAISE 'event % is not welcome', NEW.event_id; END IF; RETURN NEW; END $$`,
 		`CREATE CONSTRAINT TRIGGER late AFTER INSERT ON events DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse()`)
 	s := open(t, database, func(c *Config) {
-		c.CreateTable, c.Table, c.MaxConns = false, "events", 1
+		c.CreateTable, c.Table, c.SubAppIDColumn, c.MaxConns = false, "events", "", 1
 		c.Columns = map[string]string{"n": "payload.n"}
 	})
 	const events = 300
@@ -299,7 +334,7 @@ func testLimits(t *testing.T, database string) {
 	exec(t, database, `ALTER DATABASE `+name+` SET synchronous_commit = off`, `CREATE TABLE events (event_id text PRIMARY KEY,
 		how text DEFAULT current_setting('synchronous_commit'), much text DEFAULT current_setting('statement_timeout'))`)
 	s := open(t, database, func(c *Config) {
-		c.CreateTable, c.Table, c.Columns = false, "events", map[string]string{"event_id": "id"}
+		c.CreateTable, c.Table, c.SubAppIDColumn, c.Columns = false, "events", "", map[string]string{"event_id": "id"}
 	})
 	for i := range 3 {
 		require.NoError(t, send(t, s, sinktest.Upload(i)))

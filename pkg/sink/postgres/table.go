@@ -15,24 +15,27 @@ import (
 const (
 	contentColumn = "content"
 	exactColumn   = "content_bytes"
+	// applicationColumn has the application also where it is no part of the key.
+	applicationColumn = "sub_app_id"
 )
 
-// defaultColumns are the others, with their expressions; beside them is the one of the ID.
+// defaultColumns are the others, with their expressions; beside them are those of the key.
 var defaultColumns = map[string]string{
 	"event_type": "type",
-	"sub_app_id": "sub_app_id",
 	"subject":    `subject != "" ? subject : nil`,
 }
 
-// defaultTable has a number without a limit for sub_app_id, which VOD calls an unsigned integer of 64 bits.
+// defaultTable has, for its name, those of the columns with ID and application, and the key, a number without a limit
+// for the application, which VOD calls an unsigned integer of 64 bits.
 const defaultTable = `CREATE TABLE IF NOT EXISTS %s (
-	%s text PRIMARY KEY,
+	%s text NOT NULL,
 	event_type text NOT NULL,
-	sub_app_id numeric(20) NOT NULL,
+	%s numeric(20) NOT NULL,
 	subject text,
 	content json NOT NULL,
 	content_bytes bytea,
-	received_at timestamptz NOT NULL DEFAULT now()
+	received_at timestamptz NOT NULL DEFAULT now(),
+	PRIMARY KEY (%s)
 )`
 
 // createLock keeps replicas from creating the table at the same moment, at which IF NOT EXISTS fails. Any number that
@@ -70,9 +73,25 @@ func (s *Sink) createTable(ctx context.Context, conn *pgx.Conn) error {
 		if _, err := tx.Exec(ctx, fmt.Sprintf(`SELECT pg_advisory_xact_lock(%d)`, int64(createLock))); err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, fmt.Sprintf(defaultTable, s.name.Sanitize(), pgx.Identifier{s.columns[0].name}.Sanitize()))
+		keys := s.keys()
+		app := applicationColumn
+		if len(keys) > 1 {
+			app = keys[1]
+		}
+		_, err := tx.Exec(ctx, fmt.Sprintf(defaultTable, s.name.Sanitize(), keys[0], app, strings.Join(keys, ", ")))
 		return err
 	})
+}
+
+// keys are the columns of the key as SQL has them: the ID's, and the application's unless there is none.
+func (s *Sink) keys() []string {
+	var names []string
+	for _, c := range s.columns {
+		if c.key {
+			names = append(names, pgx.Identifier{c.name}.Sanitize())
+		}
+	}
+	return names
 }
 
 // columnError is a column that the table does not have.
@@ -116,7 +135,7 @@ func (s *Sink) readTable(ctx context.Context, conn *pgx.Conn) (*table, error) {
 	insert := func(from []string) string {
 		return fmt.Sprintf("INSERT INTO %s (%s) SELECT %s FROM unnest(%s) AS v(%s) ON CONFLICT (%s) DO NOTHING",
 			s.name.Sanitize(), strings.Join(names, ", "), strings.Join(values, ", "), strings.Join(from, ", "),
-			strings.Join(fields, ", "), names[0])
+			strings.Join(fields, ", "), strings.Join(s.keys(), ", "))
 	}
 	t.insert, t.explain = insert(arrays), "EXPLAIN "+insert(empty)
 	return t, nil

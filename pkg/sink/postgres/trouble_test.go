@@ -31,7 +31,8 @@ func testTrouble(t *testing.T, database string) {
 	asApp := strings.Replace(database, "postgres@", "app@", 1)
 	exec(t, database, `CREATE ROLE app LOGIN`, `GRANT USAGE, CREATE ON SCHEMA public TO app`)
 	t.Cleanup(func() { exec(t, database, `DROP OWNED BY app`, `DROP ROLE app`) })
-	const plain = `CREATE TABLE vodrelay_events (event_id text PRIMARY KEY, event_type text, sub_app_id numeric, subject text, content json, content_bytes bytea)`
+	const key = `PRIMARY KEY (event_id, sub_app_id)`
+	const plain = `CREATE TABLE vodrelay_events (event_id text, event_type text, sub_app_id numeric, subject text, content json, content_bytes bytea, ` + key + `)`
 	for _, c := range []struct {
 		name, url    string
 		change       func(*Config)
@@ -44,13 +45,20 @@ func testTrouble(t *testing.T, database string) {
 			mend: []string{`CREATE SCHEMA media`, strings.Replace(plain, "vodrelay", "media.vodrelay", 1)}},
 		{name: "no schema to create in", change: func(c *Config) { c.Table, c.CreateTable = "media2.vodrelay_events", true }, text: `does not exist, SQLSTATE 3F000`, hint: "CREATE SCHEMA",
 			mend: []string{`CREATE SCHEMA media2`}},
-		{name: "no column", before: []string{`CREATE TABLE vodrelay_events (event_id text PRIMARY KEY, event_type text, sub_app_id numeric, subject text, content json)`},
+		{name: "no column", before: []string{`CREATE TABLE vodrelay_events (event_id text, event_type text, sub_app_id numeric, subject text, content json, ` + key + `)`},
 			text: `has no column "content_bytes"`, hint: "add the column", mend: []string{`ALTER TABLE vodrelay_events ADD content_bytes bytea`}},
-		{name: "no index", before: []string{strings.Replace(plain, "PRIMARY KEY", "", 1), `CREATE UNIQUE INDEX ON vodrelay_events (event_id, subject)`},
-			text: `has no unique index on "event_id" alone`, hint: `CREATE UNIQUE INDEX ON "vodrelay_events" ("event_id")`, mend: []string{`CREATE UNIQUE INDEX ON vodrelay_events (event_id)`}},
-		{name: "deferrable index", before: []string{strings.Replace(plain, "PRIMARY KEY", "UNIQUE DEFERRABLE", 1)}, blind: true,
-			text: `has no unique index on "event_id" alone`, hint: "not deferrable", mend: []string{`ALTER TABLE vodrelay_events DROP CONSTRAINT vodrelay_events_event_id_key`, `CREATE UNIQUE INDEX ON vodrelay_events (event_id)`}},
-		{name: "no grant", url: asApp, before: []string{plain}, text: `the user may not write to table "vodrelay_events", SQLSTATE 42501`, hint: `GRANT INSERT, SELECT ("event_id") ON "vodrelay_events"`, mend: []string{`GRANT INSERT, SELECT (event_id) ON vodrelay_events TO app`}},
+		{name: "no index", before: []string{strings.Replace(plain, ", "+key, "", 1), `CREATE UNIQUE INDEX ON vodrelay_events (event_id, subject)`},
+			text: `has no unique index on ("event_id", "sub_app_id") alone`, hint: `CREATE UNIQUE INDEX ON "vodrelay_events" ("event_id", "sub_app_id")`, mend: []string{`CREATE UNIQUE INDEX ON vodrelay_events (event_id, sub_app_id)`}},
+		{name: "index on the ID alone", before: []string{strings.Replace(plain, key, "PRIMARY KEY (event_id)", 1)},
+			text: `has no unique index on ("event_id", "sub_app_id") alone`, hint: `drop an index or primary key on "event_id" alone`, mend: []string{`ALTER TABLE vodrelay_events DROP CONSTRAINT vodrelay_events_pkey, ADD ` + key}},
+		{name: "no application", before: []string{`CREATE TABLE vodrelay_events (event_id text PRIMARY KEY, type text)`}, change: func(c *Config) { c.Columns = map[string]string{"type": "type"} },
+			text: `has no column "sub_app_id"`, hint: `ADD COLUMN "sub_app_id" numeric(20) NOT NULL DEFAULT 0`,
+			mend: []string{`ALTER TABLE vodrelay_events ADD COLUMN sub_app_id numeric(20) NOT NULL DEFAULT 0, DROP CONSTRAINT vodrelay_events_pkey, ADD ` + key}},
+		{name: "no index on the ID alone", before: []string{plain}, change: func(c *Config) { c.SubAppIDColumn = "" },
+			text: `has no unique index on ("event_id") alone`, hint: `CREATE UNIQUE INDEX ON "vodrelay_events" ("event_id"), without`, mend: []string{`ALTER TABLE vodrelay_events ADD UNIQUE (event_id)`}},
+		{name: "deferrable index", before: []string{strings.Replace(plain, "PRIMARY KEY", "UNIQUE", 1), `ALTER TABLE vodrelay_events DROP CONSTRAINT vodrelay_events_event_id_sub_app_id_key, ADD CONSTRAINT late UNIQUE (event_id, sub_app_id) DEFERRABLE`}, blind: true,
+			text: `has no unique index on ("event_id", "sub_app_id") alone`, hint: "not deferrable", mend: []string{`ALTER TABLE vodrelay_events DROP CONSTRAINT late`, `CREATE UNIQUE INDEX ON vodrelay_events (event_id, sub_app_id)`}},
+		{name: "no grant", url: asApp, before: []string{plain}, text: `the user may not write to table "vodrelay_events", SQLSTATE 42501`, hint: `GRANT INSERT, SELECT ("event_id", "sub_app_id") ON "vodrelay_events"`, mend: []string{`GRANT INSERT, SELECT (event_id, sub_app_id) ON vodrelay_events TO app`}},
 		{name: "row policy", url: asApp, before: []string{plain, `GRANT INSERT, SELECT ON vodrelay_events TO app`, `ALTER TABLE vodrelay_events ENABLE ROW LEVEL SECURITY`,
 			`CREATE POLICY p ON vodrelay_events FOR SELECT USING (true)`}, blind: true,
 			text: `the user may not write to table`, hint: "GRANT", mend: []string{`CREATE POLICY q ON vodrelay_events FOR INSERT WITH CHECK (true)`}},
@@ -60,7 +68,7 @@ func testTrouble(t *testing.T, database string) {
 		{name: "no user", url: strings.Replace(database, "postgres@", "nobody:s3cr3t-pw@", 1), text: "refuses the user or the password", hint: "pg_hba.conf"},
 		{name: "no connection left", url: asApp, before: []string{plain, `ALTER ROLE app CONNECTION LIMIT 0`, `GRANT INSERT, SELECT ON vodrelay_events TO app`}, text: "no connection left", hint: "max_connections",
 			mend: []string{`ALTER ROLE app CONNECTION LIMIT -1`}},
-		{name: "wrong type", before: []string{`CREATE TABLE vodrelay_events (event_id text PRIMARY KEY, event_type text GENERATED ALWAYS AS (event_id) STORED, sub_app_id numeric, subject text, content json, content_bytes bytea)`},
+		{name: "wrong type", before: []string{`CREATE TABLE vodrelay_events (event_id text, event_type text GENERATED ALWAYS AS (event_id) STORED, sub_app_id numeric, subject text, content json, content_bytes bytea, ` + key + `)`},
 			text: "cannot be written to: cannot insert a non-DEFAULT value", hint: "correct table or columns"},
 		{name: "no socket", url: "postgres://app:s3cr3t-pw@/db?host=/nowhere", text: "database db on /nowhere: there is no socket", hint: "start the PostgreSQL server"},
 		{name: "nothing there", url: "postgres://app:s3cr3t-pw@127.0.0.1:1/db", text: "database db on 127.0.0.1: connection refused", hint: "nothing listens there: start the PostgreSQL server"},
@@ -135,7 +143,7 @@ func testRefusals(t *testing.T, database string) {
 		{"h", `["x"]`, `SQLSTATE 22P02`},
 	} {
 		s := open(t, database, func(cfg *Config) {
-			cfg.CreateTable, cfg.Table, cfg.Columns = false, "events", map[string]string{c.column: "payload.x"}
+			cfg.CreateTable, cfg.Table, cfg.SubAppIDColumn, cfg.Columns = false, "events", "", map[string]string{c.column: "payload.x"}
 		})
 		require.NoError(t, s.Check(t.Context()))
 		if c.column == "a" {
@@ -148,7 +156,7 @@ func testRefusals(t *testing.T, database string) {
 		require.NotEmpty(t, retry.Hint(err))
 	}
 	s := open(t, database, func(cfg *Config) {
-		cfg.CreateTable, cfg.Table, cfg.Columns = false, "events", map[string]string{"event_id": "payload.FileId"}
+		cfg.CreateTable, cfg.Table, cfg.SubAppIDColumn, cfg.Columns = false, "events", "", map[string]string{"event_id": "payload.FileId"}
 	})
 	require.NoError(t, send(t, s, sinktest.Upload(0)))
 	err := send(t, s, decode(`{"EventType":"B"}`))
@@ -194,7 +202,7 @@ func testCreation(t *testing.T, database string) {
 func testChangedTable(t *testing.T, database string) {
 	exec(t, database, `CREATE TABLE events (event_id text PRIMARY KEY, a integer, b text)`)
 	s := open(t, database, func(c *Config) {
-		c.CreateTable, c.Table, c.Columns = false, "events", map[string]string{"a": "payload.a", "b": "payload.b"}
+		c.CreateTable, c.Table, c.SubAppIDColumn, c.Columns = false, "events", "", map[string]string{"a": "payload.a", "b": "payload.b"}
 	})
 	require.NoError(t, send(t, s, decode(`{"EventType":"A","P":{"a":1,"b":"one"}}`)))
 	exec(t, database, `ALTER TABLE events ALTER a TYPE text, ALTER b TYPE jsonb USING to_jsonb(b)`)

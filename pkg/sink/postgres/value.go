@@ -18,6 +18,7 @@ import (
 type column struct {
 	name string
 	expr *expression.Expression // nil: the callback body
+	key  bool                   // of the unique index by which an event that comes again is known
 	// exact, without expr: the body's own bytes, and only if the content column cannot hold them.
 	exact bool
 }

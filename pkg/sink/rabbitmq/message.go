@@ -58,7 +58,7 @@ func (s *Sink) message(e event.Event) (*item, error) {
 		Headers:      headers,
 		ContentType:  encoded.ContentType,
 		DeliveryMode: amqp.Persistent,
-		MessageId:    e.ID,
+		MessageId:    e.DedupID(),
 		Type:         shorten(e.Type),
 		AppId:        "vodrelay",
 		Body:         encoded.Body,

@@ -52,7 +52,7 @@ func TestOutage(t *testing.T) {
 	}
 	for i := range events {
 		e := sinktest.Upload(i)
-		require.Positive(t, copies[e.ID+string(sinktest.Body(t, e))], "event %d is lost", i)
+		require.Positive(t, copies[e.DedupID()+string(sinktest.Body(t, e))], "event %d is lost", i)
 	}
 	require.Len(t, copies, events, "the queue holds what was never sent")
 	duplicates := 0

@@ -9,7 +9,7 @@
 // queues have at most 64 letters, digits, dots, dashes and underscores. Source:
 // https://www.tencentcloud.com/document/product/1112/43063.
 //
-// The property message_id is the event's ID, in every format, so that a consumer can tell an event that was
+// The property message_id is the event's DedupID, in every format, so that a consumer can tell an event that was
 // sent again: an event whose confirm was lost is published again.
 package rabbitmq
 

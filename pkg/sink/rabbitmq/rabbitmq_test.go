@@ -38,11 +38,18 @@ func TestContract(t *testing.T) {
 		return sinktest.Harness{
 			Sink:     open(t, w.Address(), queue),
 			Received: func(t *testing.T) [][]byte { return bodies(r.all(t, queue)) },
-			Break:    func(*testing.T) { w.Down() },
-			Mend:     func(*testing.T) { w.Up() },
-			Stall:    func(*testing.T) func() { return w.Stall() },
-			MaxBody:  maxMessage,
-			Secrets:  []string{"hunter2"},
+			IDs: func(t *testing.T) (ids []string) {
+				for _, d := range r.all(t, queue) {
+					ids = append(ids, d.MessageId)
+				}
+				return ids
+			},
+
+			Break:   func(*testing.T) { w.Down() },
+			Mend:    func(*testing.T) { w.Up() },
+			Stall:   func(*testing.T) func() { return w.Stall() },
+			MaxBody: maxMessage,
+			Secrets: []string{"hunter2"},
 		}
 	})
 }
@@ -78,7 +85,7 @@ func TestMessage(t *testing.T) {
 		require.Equal(t, string(message.Body), string(got.Body))
 		require.Equal(t, want.contentType, got.ContentType)
 		require.Equal(t, want.headers, got.Headers)
-		require.Equal(t, e.ID, got.MessageId)
+		require.Equal(t, e.DedupID(), got.MessageId)
 		require.Equal(t, "NewFileUpload", got.Type)
 		require.EqualValues(t, amqp.Persistent, got.DeliveryMode)
 	}

@@ -16,7 +16,7 @@ import (
 // Fields of a stream's entry. Redis has no CloudEvents binding; the attributes of cloudevents-binary are
 // fields with a prefix as in Kafka's.
 const (
-	FieldID          = "id"           // the event's ID, in every format
+	FieldID          = "id"           // event.Event.DedupID, in every format
 	FieldType        = "type"         // the event's type as VOD sent it
 	FieldContentType = "content_type" // of FieldData
 	FieldData        = "data"         // the event
@@ -63,7 +63,7 @@ func (s *Sink) command(e event.Event) (*item, error) {
 			return nil, retry.Permanent(retry.WithHint(fmt.Errorf("key_expression: %.300q: %w", key, err), "correct key_expression"))
 		}
 		rest := args[2:]
-		args = append([]any{"eval", once, 2, key, prefix + e.ID, s.cfg.DedupWindow.Milliseconds(), s.cfg.Command}, rest...)
+		args = append([]any{"eval", once, 2, key, prefix + e.DedupID(), s.cfg.DedupWindow.Milliseconds(), s.cfg.Command}, rest...)
 	}
 	return &item{Item: group.NewItem(len(message.Body)), key: key, cmd: redis.NewCmd(context.Background(), args...)}, nil
 }
@@ -73,14 +73,14 @@ func (s *Sink) entry(e event.Event, message event.Message) []any {
 	if s.cfg.MaxLength > 0 {
 		args = append(args, "MAXLEN", "~", s.cfg.MaxLength)
 	}
-	args = append(args, "*", FieldID, e.ID, FieldType, e.Type, FieldContentType, message.ContentType)
+	args = append(args, "*", FieldID, e.DedupID(), FieldType, e.Type, FieldContentType, message.ContentType)
 	for _, attribute := range message.Attributes {
 		args = append(args, cePrefix+attribute.Name, attribute.Value)
 	}
 	return append(args, FieldData, message.Body)
 }
 
-// markPrefix and an event's ID are the key of its mark for deduplication, in the same slot as key: a script
+// markPrefix and an event's DedupID are the key of its mark for deduplication, in the same slot as key: a script
 // may touch keys of one slot only. Source: https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#hash-tags.
 func (c Config) markPrefix(key string) (string, error) {
 	const name = "vodrelay:seen:"

@@ -71,7 +71,7 @@ func load(t *testing.T, sink *Sink, reader redis.Cmdable, troubles []func()) (du
 	}
 	for i := range events {
 		e := sinktest.Upload(i)
-		require.Positive(t, copies[e.ID+string(sinktest.Body(t, e))], "event %d is lost", i)
+		require.Positive(t, copies[e.DedupID()+string(sinktest.Body(t, e))], "event %d is lost", i)
 	}
 	require.Len(t, copies, events, "the stream holds what was never sent")
 	for _, n := range copies {

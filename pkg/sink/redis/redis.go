@@ -1,6 +1,6 @@
 // Package redis is the sink that writes each event to Redis, or what speaks its protocol, such as Valkey and
 // TencentDB for Redis: as an entry of a stream (XADD), or, with weaker guarantees, an element of a list
-// (LPUSH) or a message of a channel (PUBLISH). The field id of an entry is the event's ID.
+// (LPUSH) or a message of a channel (PUBLISH). The field id of an entry is the event's DedupID.
 //
 // An event counts as accepted when the master has answered and, on request, so many replicas hold it. How
 // much of that a crash can undo is a matter of the server's appendfsync.

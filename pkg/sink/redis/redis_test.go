@@ -28,7 +28,7 @@ func TestContract(t *testing.T) {
 			sinktest.Run(t, func(t *testing.T) sinktest.Harness {
 				require.NoError(t, reader.FlushAll(t.Context()).Err())
 				w := wire.New(t, s.address())
-				return sinktest.Harness{
+				harness := sinktest.Harness{
 					Sink: open(t, w.Address(), change, func(c *Config) { c.Password = "hunter2" }),
 					Received: func(t *testing.T) [][]byte {
 						if name != "lpush" {
@@ -45,6 +45,16 @@ func TestContract(t *testing.T) {
 					Stall:   func(*testing.T) func() { return w.Stall() },
 					Secrets: []string{"hunter2"},
 				}
+				if name != "lpush" {
+					harness.IDs = func(t *testing.T) (ids []string) {
+						for _, entry := range entries(t, reader, stream) {
+							ids = append(ids, entry[FieldID].(string)) //nolint:forcetypeassert // redis has texts only
+						}
+						return ids
+					}
+				}
+				harness.Deduplicates = name == "deduplicating"
+				return harness
 			})
 		})
 	}
@@ -69,7 +79,7 @@ func TestEntry(t *testing.T) {
 		require.NoError(t, send(t, open(t, s.address(), func(c *Config) { c.Format = format }), e))
 		message, err := format.Encode(e)
 		require.NoError(t, err)
-		want["id"], want["type"], want["data"] = e.ID, "NewFileUpload", string(message.Body)
+		want["id"], want["type"], want["data"] = e.DedupID(), "NewFileUpload", string(message.Body)
 		require.Equal(t, []map[string]any{want}, entries(t, reader, stream))
 	}
 }
@@ -122,7 +132,7 @@ func TestDedup(t *testing.T) {
 		require.NoError(t, send(t, sink, e))
 	}
 	require.EqualValues(t, 1, length())
-	require.Equal(t, []string{"vodrelay:seen:{vod-events}:" + e.ID}, reader.Keys(t.Context(), "vodrelay:*").Val())
+	require.Equal(t, []string{"vodrelay:seen:{vod-events}:" + e.DedupID()}, reader.Keys(t.Context(), "vodrelay:*").Val())
 	time.Sleep(1200 * time.Millisecond)
 	require.NoError(t, send(t, sink, e))
 	require.EqualValues(t, 2, length())

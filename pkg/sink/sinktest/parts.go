@@ -37,6 +37,34 @@ func sentTwice(t *testing.T, h Harness) {
 	h.requireReceived(t, e)
 }
 
+// deduplication sends what is equal but for the application, each twice: a reader can tell what came twice, and does
+// not take what two applications report for one event.
+func deduplication(t *testing.T, h Harness) {
+	if h.IDs == nil {
+		t.Skip("the target shows no ID")
+	}
+	times := 2
+	if h.Deduplicates {
+		times = 1
+	}
+	applications := []uint64{1500000001, 1500000002, 0}
+	for _, application := range applications {
+		e := Upload(0)
+		e.SubAppID = application
+		require.NoError(t, h.Sink.Send(deadline(t), e))
+		require.NoError(t, h.Sink.Send(deadline(t), e))
+	}
+	copies := make(map[string]int)
+	for _, id := range h.IDs(t) {
+		require.NotEmpty(t, id)
+		copies[id]++
+	}
+	require.Len(t, copies, len(applications), "each application's event has an ID of its own")
+	for id, n := range copies {
+		require.Equal(t, times, n, id)
+	}
+}
+
 func concurrent(t *testing.T, h Harness) {
 	const senders, each = 8, 12
 	events := make([]event.Event, senders*each)

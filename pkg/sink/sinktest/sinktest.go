@@ -36,6 +36,11 @@ type Harness struct {
 	// Received returns the bodies that the target holds, in any order. It is called after Send or Close
 	// has returned, possibly after Close.
 	Received func(t *testing.T) [][]byte
+	// IDs returns what a reader of the target knows an event by that comes again, one for each body that the
+	// target holds, in any order. nil: a reader is shown none.
+	IDs func(t *testing.T) []string
+	// Deduplicates says that the target keeps an event once, however often it is sent.
+	Deduplicates bool
 	// Break makes the target fail until Mend, as in an outage. Optional, both or none.
 	Break, Mend func(t *testing.T)
 	// BlindCheck says that Check cannot see what Break does.
@@ -65,6 +70,7 @@ func Run(t *testing.T, newSink func(t *testing.T) Harness, options ...goleak.Opt
 	}{
 		{"EveryByteArrives", everyByteArrives},
 		{"SentTwice", sentTwice},
+		{"Deduplication", deduplication},
 		{"Concurrent", concurrent},
 		{"Huge", huge},
 		{"Cancelled", cancelled},

@@ -2,7 +2,7 @@
 // 408, 425, 429, 5xx and trouble on the network are worth another attempt; every other answer refuses the
 // event for good. Redirects are not followed.
 //
-// Each request has the event's ID in Idempotency-Key, with a secret also in webhook-id, so that a receiver
+// Each request has the event's DedupID in Idempotency-Key, with a secret also in webhook-id, so that a receiver
 // can tell an event that is sent again.
 package webhook
 
@@ -136,7 +136,7 @@ func (s *Sink) Send(ctx context.Context, e event.Event) error {
 	for _, attribute := range message.Attributes {
 		req.Header.Set("ce-"+attribute.Name, ceheader.Escape(attribute.Value))
 	}
-	id := ceheader.Escape(e.ID)
+	id := ceheader.Escape(e.DedupID())
 	// net/http takes this header as leave to send a request again by itself when an idle connection turns
 	// out to be closed.
 	req.Header.Set("Idempotency-Key", id)

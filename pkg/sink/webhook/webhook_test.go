@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -82,6 +83,7 @@ type endpoint struct {
 
 	mu     sync.Mutex
 	bodies [][]byte
+	ids    []string
 	stall  chan struct{}
 }
 
@@ -121,7 +123,7 @@ func (p *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.bodies = append(p.bodies, body)
+	p.bodies, p.ids = append(p.bodies, body), append(p.ids, r.Header.Get("Idempotency-Key"))
 }
 
 func TestContract(t *testing.T) {
@@ -135,6 +137,11 @@ func TestContract(t *testing.T) {
 				p.mu.Lock()
 				defer p.mu.Unlock()
 				return append([][]byte(nil), p.bodies...)
+			},
+			IDs: func(*testing.T) []string {
+				p.mu.Lock()
+				defer p.mu.Unlock()
+				return slices.Clone(p.ids)
 			},
 			Break: p.stop,
 			Mend:  p.start,
@@ -166,7 +173,7 @@ func TestRequest(t *testing.T) {
 	require.Equal(t, "/a%2Fb?q=1", got.path)
 	require.Equal(t, "other.example", got.host)
 	for name, want := range map[string]string{
-		"Content-Type": "application/json", "User-Agent": "vodrelay", "Idempotency-Key": e.ID,
+		"Content-Type": "application/json", "User-Agent": "vodrelay", "Idempotency-Key": e.DedupID(),
 		"X-Tenant": "7", "Authorization": "Bearer one", "Webhook-Signature": "",
 	} {
 		require.Equal(t, want, got.header.Get(name), name)
@@ -220,7 +227,7 @@ func TestSignature(t *testing.T) {
 	require.NoError(t, open(t, server.URL, func(c *Config) { c.Secret = first }).Send(t.Context(), e))
 	require.NoError(t, standard.Verify(got.body, got.header))
 	require.Error(t, plain.Verify(got.body, got.header))
-	require.Equal(t, e.ID, got.header.Get("webhook-id"))
+	require.Equal(t, e.DedupID(), got.header.Get("webhook-id"))
 
 	require.NoError(t, open(t, server.URL, func(c *Config) { c.Secret = raw }).Send(t.Context(), e))
 	require.NoError(t, plain.Verify(got.body, got.header))
