@@ -39,14 +39,25 @@ type running struct {
 	environ       []string
 }
 
-// startDaemon runs one with the configuration, which needs no admin section.
+// startDaemon runs one with the configuration, which needs no admin section, and waits until it is ready.
 func startDaemon(t *testing.T, environ []string, configuration string) *running {
+	t.Helper()
+	d := launch(t, environ, 0, configuration)
+	eventually(t, "it is ready", func() bool { code, _ := d.try("/readyz"); return code == http.StatusOK })
+	return d
+}
+
+// launch runs one as a user, 0 for that of the tests.
+func launch(t *testing.T, environ []string, user uint32, configuration string) *running {
 	t.Helper()
 	environ = slices.DeleteFunc(environ, func(s string) bool { return strings.HasPrefix(s, "VODRELAY_ADMIN_LISTEN=") })
 	d := &running{address: freeAddress(t), path: filepath.Join(t.TempDir(), "vodrelay.yaml"), environ: environ}
 	d.configure(t, configuration)
-	d.process = start(t, environ, "run", "-c", d.path)
-	eventually(t, "it is ready", func() bool { code, _ := d.try("/readyz"); return code == http.StatusOK })
+	if user == 0 {
+		d.process = start(t, environ, "run", "-c", d.path)
+	} else {
+		d.process = startAs(t, user, environ, d.path)
+	}
 	return d
 }
 

@@ -47,13 +47,9 @@ Without sinks in the configuration, events are printed: vodrelay drain | jq`,
 				ctx, cancel = context.WithTimeout(ctx, timeout)
 				defer cancel()
 			}
-			err = p.withApp(ctx, cfg, reopen, func(ctx context.Context, a *app.App, log *zap.Logger) error {
+			return p.withApp(ctx, cfg, reopen, func(ctx context.Context, a *app.App, log *zap.Logger) error {
 				return p.drain(ctx, a, log, quiet)
 			})
-			if errors.Is(err, app.ErrStoreAway) {
-				return &exitError{exitLeft, err}
-			}
-			return err
 		},
 	}
 	config.AddFlags(cmd.Flags())

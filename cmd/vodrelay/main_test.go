@@ -130,9 +130,16 @@ func start(t *testing.T, environ []string, args ...string) *process {
 	t.Helper()
 	path, err := binary()
 	require.NoError(t, err)
-	p := &process{t: t, cmd: exec.Command(path, args...), stdout: &lockedBuffer{}, stderr: &lockedBuffer{}}
+	return startCommand(t, environ, exec.Command(path, args...))
+}
+
+func startCommand(t *testing.T, environ []string, cmd *exec.Cmd) *process {
+	t.Helper()
+	p := &process{t: t, cmd: cmd, stdout: &lockedBuffer{}, stderr: &lockedBuffer{}}
 	p.cmd.Env = environ
-	p.cmd.Dir = t.TempDir()
+	if p.cmd.Dir == "" {
+		p.cmd.Dir = t.TempDir()
+	}
 	p.cmd.Stdout, p.cmd.Stderr = p.stdout, p.stderr
 	require.NoError(t, p.cmd.Start())
 	t.Cleanup(func() {
@@ -141,7 +148,7 @@ func start(t *testing.T, environ []string, args ...string) *process {
 			_ = p.cmd.Wait()
 		}
 		if t.Failed() {
-			t.Logf("standard error of %v:\n%s", args, p.stderr)
+			t.Logf("standard error of %v:\n%s", cmd.Args[1:], p.stderr)
 		}
 	})
 	return p

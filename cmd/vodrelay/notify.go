@@ -143,9 +143,9 @@ func (s *supervisor) tell(messages ...string) {
 	s.unsent.End()
 }
 
-// statusLine returns a status for a supervisor: the rate since the line before, how many events are in hand
-// and, when depth knows, about how many wait in VOD's queues.
-func statusLine(stats func() relay.Stats, depth func() (events uint64, known bool)) func() string {
+// statusLine returns a status for a supervisor: the rate since the line before, how many events are in hand,
+// when depth knows, about how many wait in VOD's queues, and why the store is not open.
+func statusLine(stats func() relay.Stats, depth func() (events uint64, known bool), storeErr func() error) func() string {
 	last, confirmed := time.Now(), stats().Confirmed
 	var mu sync.Mutex
 	return func() string {
@@ -160,6 +160,9 @@ func statusLine(stats func() relay.Stats, depth func() (events uint64, known boo
 		line := fmt.Sprintf("%.1f events/s, %d confirmed, %d in hand", rate, s.Confirmed, s.InHand)
 		if events, known := depth(); known {
 			line += fmt.Sprintf(", about %d in the queue", events)
+		}
+		if err := storeErr(); err != nil {
+			line += "; " + err.Error()
 		}
 		return line
 	}

@@ -195,12 +195,14 @@ func TestStatusLine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := relay.Stats{}
 		depth, known := uint64(0), false
-		line := statusLine(func() relay.Stats { return s }, func() (uint64, bool) { return depth, known })
+		var storeErr error
+		line := statusLine(func() relay.Stats { return s }, func() (uint64, bool) { return depth, known }, func() error { return storeErr })
 		require.Equal(t, "0.0 events/s, 0 confirmed, 0 in hand", line(), "no time has passed")
 		time.Sleep(4 * time.Second)
 		s.Confirmed, s.InHand, depth, known = 10, 3, 70, true
 		require.Equal(t, "2.5 events/s, 10 confirmed, 3 in hand, about 70 in the queue", line())
 		time.Sleep(time.Second)
-		require.Equal(t, "0.0 events/s, 10 confirmed, 3 in hand, about 70 in the queue", line())
+		storeErr = errors.New("the store is not open yet: no space left")
+		require.Equal(t, "0.0 events/s, 10 confirmed, 3 in hand, about 70 in the queue; the store is not open yet: no space left", line())
 	})
 }

@@ -46,12 +46,12 @@ Without sinks in the configuration, events are printed, one JSON object a line.`
 					_ = s.Reload(func() error { return p.reload(cmd, a, log) }) // it has told
 				}
 			}
-			err = p.withApp(cmd.Context(), cfg, hangup, func(ctx context.Context, a *app.App, log *zap.Logger) error {
+			return p.withApp(cmd.Context(), cfg, hangup, func(ctx context.Context, a *app.App, log *zap.Logger) error {
 				log.Info("starting", zap.String("version", versionText()), zap.String("endpoint", cfg.Vod.Endpoint), zap.Uint64s("sub_app_ids", cfg.Vod.SubAppIDs), zap.Int("sinks", len(cfg.Sinks)))
 				if err := a.Listen(ctx); err != nil {
 					return err
 				}
-				s := newSupervisor(log, a.Alive, statusLine(a.Stats, a.Depth))
+				s := newSupervisor(log, a.Alive, statusLine(a.Stats, a.Depth, a.StoreErr))
 				systemd.Store(s)
 				telling, cancel := context.WithCancel(ctx)
 				var told sync.WaitGroup
@@ -61,10 +61,6 @@ Without sinks in the configuration, events are printed, one JSON object a line.`
 				told.Wait()
 				return fatal(err)
 			})
-			if errors.Is(err, app.ErrStoreAway) {
-				return nil // stopped, as somebody wanted
-			}
-			return err
 		},
 	}
 	config.AddFlags(cmd.Flags())
@@ -105,7 +101,7 @@ func (p *program) withApp(ctx context.Context, cfg *config.Config, hangup func(*
 	defer unwatch() // last, so that a second signal also ends a close that hangs
 	a, err := app.New(ctx, cfg, log, p.stdout, app.WithVersion(versionText()), app.WithLevel(level))
 	if err != nil {
-		if errors.Is(err, app.ErrStoreAway) || errors.Is(err, store.ErrLocked) { // no fault of the configuration: a restart may succeed
+		if errors.Is(err, store.ErrLocked) { // no fault of the configuration: a restart may succeed
 			return err
 		}
 		return &exitError{exitConfig, err}

@@ -27,8 +27,8 @@ type Options struct {
 	Depth func(ctx context.Context, subAppID uint64) (uint64, error)
 	// Parcels is the store; nil: there is none.
 	Parcels Parcels
-	// StoreID identifies the store without saying where it is.
-	StoreID string
+	// StoreID identifies the store without saying where it is; "" if that is not known yet. nil: there is none.
+	StoreID func() string
 	// MaxParcels and MaxBytes are the configured limits; 0: none.
 	MaxParcels, MaxBytes int64
 }

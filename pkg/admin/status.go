@@ -107,7 +107,10 @@ func (s *Server) Status(ctx context.Context) Status {
 		Received: stats.Relay.Received, Settled: stats.Relay.Settled, Unsettled: stats.Relay.Unsettled,
 		Confirmed: stats.Relay.Confirmed, Late: stats.Relay.Late,
 		LastPull: when(s.opts.Observer.pulled.get()), LastSettled: when(s.opts.Observer.handled.get()), LastConfirm: when(s.opts.Observer.confirmed.get()),
-		Store: s.opts.StoreID, Sinks: []SinkStatus{},
+		Sinks: []SinkStatus{},
+	}
+	if s.opts.StoreID != nil {
+		st.Store = s.opts.StoreID()
 	}
 	if c := stats.Callback; c != nil {
 		st.Callback = &CallbackStatus{c.Accepted, c.Unsigned, c.Refused, c.Unsettled, c.InHand}

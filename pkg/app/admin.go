@@ -26,12 +26,20 @@ func (a *App) newAdmin() (err error) {
 	}
 	if a.store != nil {
 		opts.Parcels = adminParcels{a.store, a.scheduler}
-		if opts.StoreID, err = a.cfg.Store.ID(); err != nil {
-			return err
-		}
+		opts.StoreID = a.storeID
 	}
 	a.admin, err = admin.New(a.cfg.Admin, a.log, opts)
 	return err
+}
+
+// storeID identifies the store, as far as that can be said already: an address in a file, for instance, may
+// not be there yet.
+func (a *App) storeID() string {
+	id, err := a.cfg.Store.ID()
+	if err != nil {
+		a.log.Debug("cannot say which store it is", zap.Error(err))
+	}
+	return id
 }
 
 // Listen takes the addresses of the admin server and of the receiver, as far as there are these, so that a
@@ -106,7 +114,7 @@ func (a *App) adminStats() admin.Stats {
 
 // adminParcels is a store as the admin server wants it.
 type adminParcels struct {
-	store     *store.Store
+	store     *lateStore
 	scheduler *relay.Scheduler
 }
 

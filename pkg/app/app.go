@@ -28,7 +28,7 @@ type App struct {
 	cfg       *config.Config // as it was at the start
 	out       *output
 	client    *vod.Client
-	store     *store.Store // nil: none
+	store     *lateStore // nil: none
 	pipeline  *pipeline.Pipeline
 	relay     *relay.Relay
 	scheduler *relay.Scheduler // nil: no store
@@ -59,15 +59,20 @@ func WithVersion(version string) Option { return func(a *App) { a.version = vers
 func WithLevel(level zap.AtomicLevel) Option { return func(a *App) { a.level = level } }
 
 // New builds what cfg, which must be valid, describes. stdout is where sinks of the type stdout print. A
-// database that cannot be reached is waited for until ctx is done. Close must be called, also when neither
-// Run nor Drain was.
+// store that cannot be opened yet, because its database is away or its disk is full, is no error: it is tried
+// again in the background, see StoreErr. Close must be called, also when neither Run nor Drain was.
 func New(ctx context.Context, cfg *config.Config, log *zap.Logger, stdout io.Writer, opts ...Option) (*App, error) {
 	a, err := newApp(cfg, log, stdout, opts...)
 	if err != nil {
 		return nil, err
 	}
 	if cfg.Store.Driver != store.DriverNone {
-		a.store, err = openStore(ctx, cfg.Store, log)
+		note := ""
+		if holdsPulls(cfg) {
+			note = ", and without it nothing is pulled (relay.confirm: stored)"
+		}
+		a.store = openStore(ctx, cfg.Store, log, note)
+		err = a.store.await(ctx)
 	}
 	if err == nil {
 		err = a.connect()
@@ -152,6 +157,7 @@ func (a *App) connect() error {
 		a.relay.Observe(a.observer)
 	}
 	if a.store != nil {
+		a.relay.AwaitStore(a.store, holdsPulls(a.cfg))
 		a.relay.UseScheduler(a.scheduler, totals{a.store})
 		a.relay.UseMemory(a.store)
 	}
@@ -177,6 +183,12 @@ func (a *App) Drain(ctx context.Context) (relay.Summary, error) {
 // confirmed.
 var ErrOutputEnded = errors.New("the output was closed by its reader: stopped; what it did not take stays in the queue")
 
+// endedError is the cause of a stop because of a part that everything depends on.
+type endedError struct{ err error }
+
+func (e *endedError) Error() string { return e.err.Error() }
+func (e *endedError) Unwrap() error { return e.err }
+
 // whileUnbroken runs f until it ends, or stops it when an output breaks, with what runs beside it: the
 // receiver only on request, as a drain's end does not depend on it.
 func (a *App) whileUnbroken(ctx context.Context, receiving bool, f func(context.Context) error) error {
@@ -195,11 +207,12 @@ func (a *App) whileUnbroken(ctx context.Context, receiving bool, f func(context.
 	}
 	if a.store != nil {
 		beside.Go(func() { a.purge(ctx) })
+		beside.Go(func() { a.stopWithoutStore(ctx, stop) })
 	}
 	err = f(ctx)
 	stop(nil) // the first cause stays
 	beside.Wait()
-	var failed *receiverError
+	var failed *endedError
 	if cause := context.Cause(ctx); err == nil && (errors.Is(cause, ErrOutputEnded) || errors.As(cause, &failed)) {
 		err = cause
 	}

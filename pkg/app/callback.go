@@ -62,16 +62,10 @@ func applicationWarnings(cfg *config.Config) []string {
 	return nil
 }
 
-// receiverError is the cause of a stop because of the receiver.
-type receiverError struct{ err error }
-
-func (r *receiverError) Error() string { return r.err.Error() }
-func (r *receiverError) Unwrap() error { return r.err }
-
 // receive serves until ctx is done; when it ends before that, it stops everything.
 func (a *App) receive(ctx context.Context, stop context.CancelCauseFunc) {
 	if err := a.receiver.Serve(ctx); err != nil {
-		stop(&receiverError{fmt.Errorf("callback: %w", err)})
+		stop(&endedError{fmt.Errorf("callback: %w", err)})
 	}
 }
 

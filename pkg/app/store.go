@@ -24,40 +24,34 @@ const (
 	unprocessedLane = 4
 )
 
-var openRetry = retry.Policy{Initial: time.Second, Max: 15 * time.Second}
-
-// openStore opens the store, and waits for one that cannot be reached yet: nothing should be pulled that
-// could not be kept.
-func openStore(ctx context.Context, cfg store.Config, log *zap.Logger) (*store.Store, error) {
-	var s *store.Store
-	var failing retry.Streak
-	err := openRetry.Do(ctx, func(ctx context.Context) (err error) {
-		s, err = store.Open(ctx, cfg, log)
-		if errors.Is(err, store.ErrLocked) {
-			return retry.Permanent(err) // somebody started it twice, and should be told at once
-		}
-		if err != nil && !retry.IsPermanent(err) && failing.Fail(err) {
-			log.Error("cannot open the store; trying again before any event is pulled", zap.Error(err), zap.String("hint", retry.Hint(err)))
-		}
-		return err
-	})
-	switch {
-	case err == nil:
-		return s, nil
-	case !retry.IsPermanent(err) && !errors.Is(err, store.ErrLocked):
-		return nil, fmt.Errorf("%w: %w", ErrStoreAway, err)
-	}
-	return nil, fmt.Errorf("store: %w", err)
-}
-
-// ErrStoreAway reports that the context ended while New waited for the store.
-var ErrStoreAway = errors.New("stopped before the store could be opened; nothing was pulled")
-
 // totals makes a store the relay's Counts. The store has another method of that name.
-type totals struct{ *store.Store }
+type totals struct{ *lateStore }
 
 // Counts implements relay.Counts.
 func (t totals) Counts(ctx context.Context) (waiting, dead int64, err error) { return t.Totals(ctx) }
+
+// holdsPulls reports whether nothing can be done without the store, so that nothing should be pulled.
+func holdsPulls(cfg *config.Config) bool { return cfg.Relay.Confirm == relay.ConfirmStored }
+
+// stopWithoutStore waits until ctx is done, and stops everything when it turns out that the store can never
+// be opened.
+func (a *App) stopWithoutStore(ctx context.Context, stop context.CancelCauseFunc) {
+	select {
+	case <-ctx.Done():
+	case <-a.store.ended:
+		if err := a.store.failure(); err != nil {
+			stop(&endedError{err})
+		}
+	}
+}
+
+// StoreErr is why the store is not open, nil when it is or there is none.
+func (a *App) StoreErr() error {
+	if a.store == nil {
+		return nil
+	}
+	return a.store.Err()
+}
 
 // lanes has a lane for each sink, and one for what is replayed through the whole pipeline.
 func lanes(sinks []config.Sink) []relay.Lane {
@@ -68,8 +62,13 @@ func lanes(sinks []config.Sink) []relay.Lane {
 	return all
 }
 
-// purge deletes old dead letters now and then, until ctx is done.
+// purge deletes old dead letters now and then, from when the store is open until ctx is done.
 func (a *App) purge(ctx context.Context) {
+	select {
+	case <-ctx.Done():
+		return
+	case <-a.store.Opened():
+	}
 	for {
 		n, err := a.store.Purge(ctx)
 		switch {

@@ -17,7 +17,8 @@ const (
 	drainTries = 2
 	// drainMostLeft bounds the events left: with more, something is broken that no drain will cure.
 	drainMostLeft = 10_000
-	// drainPatience is how long a drain goes on while every pull fails, or the store.
+	// drainPatience is how long a drain goes on while every pull fails, or the store, or waits for the store to
+	// be opened.
 	drainPatience = 2 * time.Minute
 	// countTime bounds the count of what is left in the store, countLeast the same after a stop.
 	countTime  = 10 * time.Second
@@ -48,6 +49,9 @@ type Summary struct {
 // scheduler, every parcel that is due is then tried once; those of a sink that is down are left, after a
 // probe. The error is that of Run, or tells that the drain cannot get on.
 func (r *Relay) Drain(ctx context.Context) (Summary, error) {
+	if begin, err := r.drainable(ctx); !begin {
+		return Summary{Stats: r.Stats()}, err
+	}
 	started := time.Now()
 	drains := make([]*drain, len(r.queues))
 	for i, q := range r.queues {

@@ -30,6 +30,7 @@ type hand struct {
 	entries map[string]*entry                 // by event ID
 	settled *simplelru.LRU[string, time.Time] // IDs of settled and unconfirmed ones, since when; the oldest first
 	marks   *marks                            // nil: the memory ends with the process
+	early   map[string]struct{}               // IDs confirmed before the marks of earlier runs could be read; nil: they were
 }
 
 // entry is one event in hand.
@@ -84,8 +85,13 @@ func (h *hand) restore(marks []event.SettledMark) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, m := range marks {
+		if _, confirmed := h.early[m.EventID]; confirmed || len(h.early) > rememberMost {
+			h.marks.forget(settledKey{h.subAppID, m.EventID}) // the next of the same content is another event
+			continue
+		}
 		h.settled.Add(m.EventID, time.Now())
 	}
+	h.early = nil
 }
 
 // expire forgets the settled events whose time is over.
@@ -176,6 +182,9 @@ func (h *hand) resolve(l lease, ok bool) (last, confirmed bool) {
 		}
 	} else {
 		h.settled.Remove(e.ID)
+		if h.early != nil && len(h.early) <= rememberMost {
+			h.early[e.ID] = struct{}{}
+		}
 	}
 	return true, !e.failed
 }

@@ -144,7 +144,9 @@ type Relay struct {
 
 	scheduler *Scheduler // nil: none
 	counts    Counts
-	marks     *marks // nil: none
+	marks     *marks  // nil: none
+	opening   Opening // nil: what is used is open
+	held      bool    // pulls wait for opening
 }
 
 // New makes a relay that hands the events of all sources to handler. Without sources it runs its scheduler
@@ -269,7 +271,11 @@ func (r *Relay) run(ctx context.Context, drains []*drain) error {
 		}
 		q.fail = stop
 		confirmers.Go(func() { q.confirms.run(confirming) })
-		pollers.Go(func() { q.run(pulling, working) })
+		pollers.Go(func() {
+			if !r.held || r.storeOpened(pulling) {
+				q.run(pulling, working)
+			}
+		})
 	}
 
 	resizing, endResizing := context.WithCancel(pulling)
@@ -278,6 +284,9 @@ func (r *Relay) run(ctx context.Context, drains []*drain) error {
 	resizer.Go(func() { r.resize(resizing) })
 	if r.scheduler != nil {
 		scheduler.Go(func() {
+			if !r.storeOpened(pulling) {
+				return
+			}
 			if err := r.scheduler.run(pulling, working); err != nil {
 				stop(&fatalError{err})
 			}
@@ -337,13 +346,30 @@ func (r *Relay) keepMarks(ctx context.Context) (end func()) {
 	if r.marks == nil {
 		return func() {}
 	}
+	restore := func(ctx context.Context) {
+		for _, q := range r.queues {
+			q.hand.restore(r.marks.load(ctx, q.subAppID))
+		}
+	}
+	open := r.isOpen()
 	for _, q := range r.queues {
 		q.hand.marks = r.marks
-		q.hand.restore(r.marks.load(ctx, q.subAppID))
+		if !open {
+			q.hand.early = make(map[string]struct{})
+		}
+	}
+	if open {
+		restore(ctx) // before the first pull
 	}
 	writing, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var writer sync.WaitGroup
 	writer.Go(func() {
+		if !open {
+			if !r.storeOpened(writing) {
+				return
+			}
+			restore(writing)
+		}
 		r.marks.run(writing, func() {
 			for _, q := range r.queues {
 				q.hand.expire()

@@ -284,7 +284,7 @@ func runImage(t *testing.T, root string, config v1.Config) {
 	require.Contains(t, run([]sandbox.Mount{volume}, "demo"), "received  NewFileUpload")
 
 	away := []string{"TZ=Asia/Shanghai", "VODRELAY_VOD_ENDPOINT=http://127.0.0.1:1", "TENCENTCLOUD_SECRET_ID=a", "TENCENTCLOUD_SECRET_KEY=b"}
-	// Without a volume the store cannot be made: the program waits for it, and says why.
+	// Without a volume the store cannot be made: the program says why, and goes on without it.
 	var waiting bytes.Buffer
 	cmd := sandbox.Command(t, root, nil, append(away, config.Env...), append(slices.Clone(config.Entrypoint), config.Cmd...)...)
 	cmd.Stdout, cmd.Stderr = &waiting, &waiting
