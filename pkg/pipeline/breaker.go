@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
-	"github.com/sony/gobreaker/v2"
 	"go.uber.org/zap"
 
 	"github.com/vodrelay/vodrelay/pkg/event"
@@ -15,13 +13,13 @@ import (
 )
 
 // BreakerConfig is when a target counts as down. While it does, nothing is sent to it but one event at a
-// time, to find out whether it is back.
+// time, to find out whether it is back. A target that accepts a part of what it gets is not down.
 type BreakerConfig struct {
-	Failures int           `mapstructure:"failures" default:"5" doc:"Failed attempts in a row after which nothing more is sent for a while; events that the target refuses for good do not count. 0: never."`
+	Failures int           `mapstructure:"failures" default:"5" doc:"Failed attempts without an accepted one since the first of them began, after which the target counts as down; four times as many if all of them began within open, at most 10s; and at least three quarters of the attempts that began meanwhile must have failed. Events that the target refuses do not count. 0: never."`
 	Open     time.Duration `mapstructure:"open" default:"10s" doc:"Time after which a single event is sent to find out whether the target is back, such as 10s. More than 0."`
 }
 
-// DefaultBreakerConfig notices a target that is down within five attempts and its return within 10 s.
+// DefaultBreakerConfig notices that a target is down after 5 to 20 failed attempts and its return within 10 s.
 func DefaultBreakerConfig() BreakerConfig { return BreakerConfig{Failures: 5, Open: 10 * time.Second} }
 
 // Validate reports every value that makes no sense.
@@ -48,181 +46,73 @@ const (
 // retry.ErrNotTried, with the wait until the next attempt as their retry.Delay.
 type breaker struct {
 	Sink
+	*health
 	log       *zap.Logger
-	cfg       BreakerConfig
 	fair      time.Duration
-	cb        *gobreaker.CircuitBreaker[struct{}]
 	recovered func()
-
-	mu      sync.Mutex // never held while cb is called; cb holds its own lock while it calls changed
-	state   gobreaker.State
-	since   time.Time                // of state
-	down    time.Time                // since when it has not been closed, zero when it is
-	probing bool                     // half-open, with an attempt under way
-	last    error                    // the latest failure that counted
-	told    map[gobreaker.State]bool // states of this outage that were logged
-	tell    []func()                 // log messages and notifications to be made without a lock
 }
 
-// newBreaker wraps s. timeout is the limit of one Send, 0 for none. recovered, which may be nil, is called
-// when the target is back after it was down.
-func newBreaker(s Sink, cfg BreakerConfig, timeout time.Duration, log *zap.Logger, recovered func()) *breaker {
-	b := &breaker{
-		Sink: s, log: log, cfg: cfg, fair: fairTrial, recovered: recovered,
-		since: time.Now(), told: make(map[gobreaker.State]bool),
-	}
+// newBreaker wraps s, whose health is h. timeout is the limit of one Send, 0 for none. recovered is called when
+// the target is back after it was down.
+func newBreaker(s Sink, h *health, timeout time.Duration, log *zap.Logger, recovered func()) *breaker {
+	b := &breaker{Sink: s, health: h, log: log, fair: fairTrial, recovered: recovered}
 	if timeout > 0 {
 		b.fair = min(b.fair, timeout)
 	}
-	b.cb = gobreaker.NewCircuitBreaker[struct{}](gobreaker.Settings{
-		Timeout:       cfg.Open,
-		ReadyToTrip:   func(c gobreaker.Counts) bool { return uint64(c.ConsecutiveFailures) >= uint64(cfg.Failures) },
-		IsSuccessful:  func(err error) bool { return err == nil || retry.IsPermanent(err) }, // a target that refuses an event is there
-		IsExcluded:    func(err error) bool { var c *noVerdictError; return errors.As(err, &c) },
-		OnStateChange: func(_ string, from, to gobreaker.State) { b.changed(from, to) },
-	})
 	return b
 }
 
-// noVerdictError is the error of an attempt that says nothing about the target.
-type noVerdictError struct{ error }
-
-func (n *noVerdictError) Unwrap() error { return n.error }
-
 // Send makes an attempt, unless the target is down.
 func (b *breaker) Send(ctx context.Context, e event.Event) error {
-	_, err := b.cb.Execute(func() (struct{}, error) {
-		probe := b.begin()
-		b.announce()
-		started := time.Now()
-		err := b.Sink.Send(ctx, e)
-		if errors.Is(err, retry.ErrEnding) || err != nil && ctx.Err() != nil && (stopping(ctx) || time.Since(started) < b.fair) {
-			err = &noVerdictError{err}
-		}
-		b.end(probe, err)
-		return struct{}{}, err
-	})
-	b.announce()
-	var none *noVerdictError
-	switch {
-	case errors.Is(err, gobreaker.ErrOpenState), errors.Is(err, gobreaker.ErrTooManyRequests):
+	number, ok, news := b.begin()
+	b.report(news)
+	if !ok {
 		return b.notTried()
-	case errors.As(err, &none):
-		return none.error
 	}
+	started := time.Now()
+	err := b.Sink.Send(ctx, e)
+	b.report(b.end(number, b.verdict(ctx, err, started), err))
 	return err
 }
 
-func (b *breaker) begin() (probe bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.probing = b.state == gobreaker.StateHalfOpen
-	return b.probing
+// verdict is what err says about the target. A refusal blames the event: the target may be up or down.
+func (b *breaker) verdict(ctx context.Context, err error, started time.Time) verdict {
+	switch {
+	case err == nil:
+		return accepted
+	case retry.IsPermanent(err), errors.Is(err, retry.ErrEnding),
+		ctx.Err() != nil && (stopping(ctx) || time.Since(started) < b.fair):
+		return noVerdict
+	}
+	return failed
 }
 
-// end comes before gobreaker learns of the result, so that the error is there when the state changes.
-func (b *breaker) end(probe bool, err error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if err != nil && !retry.IsPermanent(err) {
-		var none *noVerdictError
-		if !errors.As(err, &none) {
-			b.last = err
+func (b *breaker) report(news *change) {
+	switch {
+	case news == nil:
+	case !news.up:
+		b.log.Warn("sink is down: nothing is sent to it but one event at a time", append(failure(news.err),
+			zap.Int("failed", news.failures), zap.Int("attempts", news.attempts), zap.Duration("probe_after", b.cfg.Open))...)
+	default:
+		if news.told {
+			b.log.Info("sink is back", zap.Duration("lasted", news.lasted),
+				zap.Int("accepted", news.accepted), zap.Int("failed_probes", news.probes))
 		}
-	}
-	if probe {
-		b.probing = false
-	}
-}
-
-// changed is called by gobreaker, under its lock.
-func (b *breaker) changed(from, to gobreaker.State) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.state, b.since = to, time.Now()
-	if from == gobreaker.StateClosed {
-		b.down = b.since
-	}
-	first := !b.told[to]
-	b.told[to] = true
-	lasted := b.since.Sub(b.down)
-	switch to {
-	case gobreaker.StateOpen:
-		if last := b.last; first {
-			b.tell = append(b.tell, func() {
-				b.log.Warn("sink is down: nothing is sent to it but one event at a time", append(failure(last),
-					zap.String("breaker", to.String()), zap.Duration("probe_after", b.cfg.Open))...)
-			})
-		}
-	case gobreaker.StateHalfOpen:
-		if first {
-			b.tell = append(b.tell, func() {
-				b.log.Info("sending one event to find out whether the sink is back", zap.String("breaker", to.String()))
-			})
-		}
-	case gobreaker.StateClosed:
-		b.down, b.last = time.Time{}, nil
-		clear(b.told)
-		b.tell = append(b.tell, func() {
-			b.log.Info("sink is back", zap.String("breaker", to.String()), zap.Duration("lasted", lasted))
-			if b.recovered != nil {
-				b.recovered()
-			}
-		})
-	}
-}
-
-// announce tells what has happened, outside of all locks.
-func (b *breaker) announce() {
-	b.mu.Lock()
-	tell := b.tell
-	b.tell = nil
-	b.mu.Unlock()
-	for _, f := range tell {
-		f()
+		b.recovered()
 	}
 }
 
 func (b *breaker) notTried() error {
-	until := time.Until(b.retryAt())
-	b.mu.Lock()
-	last := b.last
-	b.mu.Unlock()
+	last := b.lastError()
 	text := "the target is down"
 	if last != nil {
 		text += ", its last error: " + last.Error()
 	}
-	err := retry.After(fmt.Errorf("%w: %s", retry.ErrNotTried, text), max(until, time.Millisecond))
+	err := retry.After(fmt.Errorf("%w: %s", retry.ErrNotTried, text), max(time.Until(b.retryAt()), time.Millisecond))
 	if hint := retry.Hint(last); hint != "" {
 		err = retry.WithHint(err, hint)
 	}
 	return err
-}
-
-// retryAt is when the next attempt may be made; zero: now.
-func (b *breaker) retryAt() time.Time {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	var at time.Time
-	switch {
-	case b.state == gobreaker.StateOpen:
-		at = b.since.Add(b.cfg.Open + time.Millisecond) // gobreaker lets it pass after the time, not at it
-	case b.probing:
-		at = b.since.Add(probeTime)
-		if now := time.Now(); !at.After(now) {
-			at = now.Add(probeTime)
-		}
-	}
-	if !at.After(time.Now()) {
-		return time.Time{}
-	}
-	return at
-}
-
-func (b *breaker) stats() BreakerStats {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return BreakerStats{State: b.state.String(), Since: b.since}
 }
 
 // wait waits until an attempt may be made, and returns false if that would be too late.

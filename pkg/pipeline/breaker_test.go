@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -19,7 +20,10 @@ import (
 	"github.com/vodrelay/vodrelay/pkg/retry"
 )
 
+// threeTimes opens after twelve failures at once.
 var threeTimes = BreakerConfig{Failures: 3, Open: 10 * time.Second}
+
+const atOnce = 3 * rush
 
 // parked is a Parker in memory.
 type parked struct {
@@ -69,7 +73,7 @@ func TestBreakerOpensProbesAndCloses(t *testing.T) {
 		send := func() error { return p.Deliver(t.Context(), "site", e) }
 
 		started := time.Now()
-		for range 3 {
+		for range atOnce {
 			require.True(t, p.Available("site"))
 			require.EqualError(t, send(), "refused")
 		}
@@ -79,11 +83,11 @@ func TestBreakerOpensProbesAndCloses(t *testing.T) {
 			require.EqualError(t, err, "not tried: the target is down, its last error: refused")
 			require.Equal(t, "start it", retry.Hint(err))
 			require.False(t, retry.IsPermanent(err))
-			require.Equal(t, 10*time.Second+time.Millisecond, retry.Delay(err))
+			require.Equal(t, 10*time.Second, retry.Delay(err))
 		}
-		require.Equal(t, 3, s.sends, "no attempt while open")
+		require.Equal(t, atOnce, s.sends, "no attempt while open")
 		require.False(t, p.Available("site"))
-		require.Equal(t, started.Add(10*time.Second+time.Millisecond), p.RetryAt("site"))
+		require.Equal(t, started.Add(10*time.Second), p.RetryAt("site"))
 		require.Equal(t, BreakerStats{"open", started}, p.Stats().Sinks[0].Breaker)
 		require.Zero(t, p.Stats().Sinks[1].Breaker)
 		require.True(t, p.Available("off"))
@@ -95,8 +99,9 @@ func TestBreakerOpensProbesAndCloses(t *testing.T) {
 			require.EqualError(t, send(), "refused")
 			require.ErrorIs(t, send(), retry.ErrNotTried)
 		}
-		require.Equal(t, 23, s.sends)
-		require.EqualValues(t, 23, p.Stats().Sinks[0].Attempts)
+		require.Equal(t, atOnce+20, s.sends)
+		require.EqualValues(t, atOnce+20, p.Stats().Sinks[0].Attempts)
+		require.Equal(t, BreakerStats{"open", started}, p.Stats().Sinks[0].Breaker, "down since then, whatever was tried")
 
 		s.set(nil)
 		time.Sleep(time.Until(p.RetryAt("site")))
@@ -114,55 +119,74 @@ func TestBreakerOpensProbesAndCloses(t *testing.T) {
 		require.Equal(t, []string{
 			"sink does not accept an event",
 			"sink is down: nothing is sent to it but one event at a time",
-			"sending one event to find out whether the sink is back",
 			"sink is back",
 			"sink accepts events again",
 		}, messages, "once each, however long it lasts")
-		require.Equal(t, "start it", logs.All()[1].ContextMap()["hint"])
-		require.InDelta(t, 210*time.Second, logs.All()[3].ContextMap()["lasted"], float64(time.Second))
+		down, back := logs.All()[1].ContextMap(), logs.All()[2].ContextMap()
+		require.Equal(t, "start it", down["hint"])
+		require.EqualValues(t, atOnce, down["failed"])
+		require.EqualValues(t, atOnce, down["attempts"])
+		require.Equal(t, 210*time.Second, back["lasted"])
+		require.EqualValues(t, 1, back["accepted"])
+		require.EqualValues(t, 20, back["failed_probes"])
 	})
 }
 
 func TestBreakerCountsWhatTellsThatTheTargetIsDown(t *testing.T) {
 	permanent := retry.Permanent(errors.New("not wanted"))
+	eleven := slices.Repeat([]error{errDown}, atOnce-1)
 	tests := []struct {
-		name string
-		errs []error
-		open bool
+		name  string
+		pause time.Duration // after each
+		errs  []error
+		open  bool
 	}{
-		{"failures in a row", []error{errDown, errDown, errDown}, true},
-		{"not in a row", []error{errDown, errDown, nil, errDown, errDown}, false},
-		{"permanent", []error{permanent, permanent, permanent, permanent}, false},
-		{"a permanent one in between", []error{errDown, errDown, permanent, errDown, errDown}, false},
+		{"failures in a row", 0, append(eleven, errDown), true},
+		{"too few at once", 0, eleven, false},
+		{"an accepted one in between", 0, slices.Concat(eleven, []error{nil}, eleven), false},
+		{"few in a long time", time.Minute, []error{errDown, errDown, errDown}, true},
+		{"too few in a long time", time.Minute, []error{errDown, errDown}, false},
+		{"an accepted one in a long time", time.Minute, []error{errDown, errDown, nil, errDown, errDown}, false},
+		{"refusals", 0, slices.Repeat([]error{permanent}, 100), false},
+		{"refusals in between say nothing", 0, slices.Concat(eleven, []error{permanent, permanent, errDown}), true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			s := &target{}
-			p := build(t, nil, Route{Name: "site", Sink: s, Breaker: threeTimes})
-			for _, err := range tt.errs {
-				s.set(err)
-				_ = p.Deliver(t.Context(), "site", event.Event{Raw: []byte("{}")})
-			}
-			require.Equal(t, !tt.open, p.Available("site"))
+			synctest.Test(t, func(t *testing.T) {
+				s := &target{}
+				p := build(t, nil, Route{Name: "site", Sink: s, Breaker: threeTimes})
+				for i, err := range tt.errs {
+					require.True(t, p.Available("site"), i)
+					s.set(err)
+					_ = p.Deliver(t.Context(), "site", event.Event{Raw: []byte("{}")})
+					time.Sleep(tt.pause)
+				}
+				require.Equal(t, tt.open, p.Stats().Sinks[0].Breaker.State == "open")
+			})
 		})
 	}
-	t.Run("a permanent error of a probe", func(t *testing.T) {
+	t.Run("a refusal of a probe", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			s := &target{err: errDown}
-			p := build(t, nil, Route{Name: "site", Sink: s, Breaker: threeTimes})
-			for range 3 {
+			core, logs := observer.New(zapcore.InfoLevel)
+			p, err := New(zap.New(core), nil, []Route{{Name: "site", Sink: s, Breaker: threeTimes}}, OnRecovered(func(string) { t.Error("that is no recovery") }))
+			require.NoError(t, err)
+			for range atOnce {
 				_ = p.Deliver(t.Context(), "site", event.Event{})
 			}
 			time.Sleep(11 * time.Second)
 			s.set(permanent)
-			require.Error(t, p.Deliver(t.Context(), "site", event.Event{}))
-			require.Equal(t, "closed", p.Stats().Sinks[0].Breaker.State, "it answers")
+			for range 10 {
+				require.ErrorIs(t, p.Deliver(t.Context(), "site", event.Event{}), permanent, "the next probe comes at once")
+			}
+			require.Equal(t, "open", p.Stats().Sinks[0].Breaker.State, "it may be back or not")
+			require.Empty(t, logs.FilterMessage("sink is back").All())
 		})
 	})
 	t.Run("our own stop", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p := build(t, nil, Route{Name: "site", Sink: &target{delay: time.Minute}, Breaker: threeTimes})
-			for range 5 {
+			for range 2 * atOnce {
 				ctx, cancel := context.WithCancel(t.Context())
 				time.AfterFunc(8*time.Second, cancel)
 				require.EqualError(t, p.Deliver(ctx, "site", event.Event{}), "context canceled")
@@ -194,9 +218,13 @@ func TestBreakerLetsOneProbeThroughAtATime(t *testing.T) {
 		s := &target{err: errDown, delay: time.Second}
 		p := build(t, nil, Route{Name: "site", Sink: s, Breaker: threeTimes})
 		send := func() error { return p.Deliver(t.Context(), "site", event.Event{}) }
-		for range 3 {
-			_ = send()
+		trip := func() {
+			for p.Available("site") {
+				_ = send()
+			}
 		}
+		trip()
+		before := s.sends
 		time.Sleep(11 * time.Second)
 		s.set(nil)
 		var accepted, notTried atomic.Int64
@@ -217,13 +245,11 @@ func TestBreakerLetsOneProbeThroughAtATime(t *testing.T) {
 		all.Wait()
 		require.EqualValues(t, 1, accepted.Load())
 		require.EqualValues(t, 49, notTried.Load())
-		require.Equal(t, 4, s.sends)
+		require.Equal(t, before+1, s.sends)
 
 		// A probe that tells nothing makes room for another one.
 		s.set(errDown)
-		for range 3 {
-			_ = send()
-		}
+		trip()
 		time.Sleep(11 * time.Second)
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(time.Millisecond, cancel)
@@ -247,11 +273,11 @@ func TestBreakerIsAskedAfterTheWaitForAPlace(t *testing.T) {
 				require.NoError(t, p.Handle(t.Context(), delivery(t, fmt.Sprintf(`{"EventType":"X","P":{"i":%d}}`, i))))
 			})
 		}
-		time.Sleep(10*time.Second + time.Millisecond)
+		time.Sleep(20*time.Second + time.Millisecond)
 		synctest.Wait()
-		require.GreaterOrEqual(t, len(store.all()), 98)
+		require.GreaterOrEqual(t, len(store.all()), 96)
 		all.Wait()
-		require.LessOrEqual(t, s.sends, 6, "the first four, and two that got a place before the third had failed")
+		require.LessOrEqual(t, s.sends, 12, "the first four and the four behind them; some got a place before that was enough")
 		require.Len(t, store.all(), 100)
 		notTried := 0
 		for _, parcel := range store.all() {
@@ -260,7 +286,7 @@ func TestBreakerIsAskedAfterTheWaitForAPlace(t *testing.T) {
 				require.Equal(t, parcel.Created, parcel.Next)
 			}
 		}
-		require.GreaterOrEqual(t, notTried, 94)
+		require.GreaterOrEqual(t, notTried, 88)
 	})
 }
 
@@ -285,7 +311,7 @@ func TestBreakerWithoutParking(t *testing.T) {
 			all.Wait()
 			require.Less(t, time.Since(start), 11*time.Second, "they go on as soon as the probe succeeds")
 			require.Len(t, s.got, 100)
-			require.Less(t, s.sends, 110)
+			require.Less(t, s.sends, 130)
 			require.EqualValues(t, s.sends, p.Stats().Sinks[0].Attempts)
 		})
 	})
@@ -293,11 +319,12 @@ func TestBreakerWithoutParking(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			s := &target{err: errDown}
 			r := route(s)
-			r.Retry.MaxAttempts = 7
+			r.Breaker = BreakerConfig{Failures: 1, Open: 7 * time.Second}
+			r.Retry.MaxAttempts = 6
 			p := build(t, nil, r)
-			time.AfterFunc(15*time.Second, func() { s.set(nil) })
+			time.AfterFunc(12*time.Second, func() { s.set(nil) })
 			require.NoError(t, p.Handle(t.Context(), delivery(t, upload)))
-			require.Equal(t, 7, s.sends, "five until it opened, and two probes")
+			require.Equal(t, 6, s.sends, "four until it opened, and two probes")
 		})
 	})
 	t.Run("longer than a lease", func(t *testing.T) {
@@ -308,7 +335,7 @@ func TestBreakerWithoutParking(t *testing.T) {
 			err := p.Handle(t.Context(), delivery(t, upload))
 			require.Error(t, err)
 			require.LessOrEqual(t, time.Since(start), event.LeaseTime)
-			require.Less(t, s.sends, 9)
+			require.LessOrEqual(t, s.sends, 9)
 			require.Zero(t, p.Stats().Remembered)
 		})
 	})
@@ -333,4 +360,70 @@ func TestBreakerConfig(t *testing.T) {
 	require.EqualError(t, err, "sink -: this name stands for events that were not processed: choose another\n"+
 		"sink a: breaker.open: 0s: must be more than 0, such as 10s\n"+
 		"sink a: parcels.max: 1ns: must be at least initial (2ns)")
+}
+
+// A reload that changes the route but not the sink must not forget that the target is down; another sink starts
+// as one that is up, and so does one whose breaker changed.
+func TestBreakerOverAReload(t *testing.T) {
+	s, another := &target{err: errDown}, &target{}
+	route := Route{Name: "site", Sink: s, Breaker: threeTimes}
+	p := build(t, nil, route)
+	for range atOnce {
+		require.Equal(t, "closed", p.Stats().Sinks[0].Breaker.State)
+		require.ErrorIs(t, p.Deliver(t.Context(), "site", event.Event{}), errDown)
+	}
+	changed := func(change func(*Route)) []Route {
+		r := route
+		change(&r)
+		return []Route{r}
+	}
+	for _, c := range []struct {
+		routes []Route
+		state  string
+	}{
+		{changed(func(r *Route) { r.Timeout = time.Second }), "open"},
+		{changed(func(r *Route) { r.When = condition(t, "true") }), "open"},
+		{changed(func(r *Route) { r.Breaker.Open = time.Second }), "closed"},
+		{changed(func(r *Route) { r.Sink = another }), "closed"},
+	} {
+		require.NoError(t, p.Replace(nil, c.routes))
+		require.Equal(t, c.state, p.Stats().Sinks[0].Breaker.State)
+	}
+	require.NoError(t, p.Close(t.Context()))
+}
+
+// What was under way when a target was found down may still be accepted. If it began since the failures began, the
+// target is up, and an outage of a moment is no news; if it began before, it says nothing.
+func TestBreakerHearsWhatEndsLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHealth(threeTimes)
+		attempt := func() uint64 {
+			number, ok, _ := h.begin()
+			require.True(t, ok)
+			return number
+		}
+		old := attempt()
+		failure := attempt()
+		slow := attempt()
+		require.Nil(t, h.end(failure, failed, errDown))
+		for range atOnce - 1 {
+			require.Nil(t, h.end(attempt(), failed, errDown), "one is under way: it may be a moment")
+		}
+		require.Equal(t, "open", h.stats().State)
+		require.Nil(t, h.end(old, accepted, nil))
+		require.Equal(t, "open", h.stats().State)
+		news := h.end(slow, accepted, nil)
+		require.True(t, news.up)
+		require.False(t, news.told)
+		require.Equal(t, "closed", h.stats().State)
+
+		slow = attempt()
+		for range atOnce - 1 {
+			require.Nil(t, h.end(attempt(), failed, errDown))
+		}
+		news = h.end(attempt(), failed, errDown)
+		require.False(t, news.up, "what is under way began before, so there is no doubt")
+		require.Nil(t, h.end(slow, accepted, nil))
+		require.Equal(t, "open", h.stats().State)
+	})
 }

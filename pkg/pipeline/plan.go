@@ -43,7 +43,7 @@ func checkRoutes(routes []Route) error {
 }
 
 // newPlan builds one of routes that were checked. A route that is the same as in the plan before goes on as it
-// is, with its breaker and its counters.
+// is, with its breaker and its counters; one that changed keeps its breaker's state as long as its sink is the same.
 func (p *Pipeline) newPlan(processors []Processor, routes []Route, before *plan) *plan {
 	next := &plan{processor: Chain(processors...)}
 	for _, r := range routes {
@@ -52,7 +52,7 @@ func (p *Pipeline) newPlan(processors []Processor, routes []Route, before *plan)
 		}
 		kept := before.route(r.Name)
 		if kept == nil || !same(kept.Sink, r.Sink) || kept.Route != r {
-			kept = p.newRoute(r)
+			kept = p.newRoute(r, kept)
 		}
 		next.routes = append(next.routes, kept)
 	}

@@ -138,14 +138,16 @@ func TestObserve(t *testing.T) {
 			Observe(func(sink string, d time.Duration, err error) { all = append(all, seen{sink, d, err}) }),
 			WithParking(parkerFunc(func(context.Context, ...event.Parcel) error { return nil }), ParkFailures))
 		require.NoError(t, err)
-		require.NoError(t, p.Handle(t.Context(), event.Delivery{Event: parse(t, bare)}))
-		require.Len(t, all, 1)
+		for range rush {
+			require.NoError(t, p.Handle(t.Context(), event.Delivery{Event: parse(t, bare)}))
+		}
+		require.Len(t, all, rush)
 		require.ErrorIs(t, all[0].err, down)
 		require.Equal(t, "a", all[0].sink)
 		require.Equal(t, time.Second, all[0].d)
 		require.ErrorIs(t, p.Deliver(t.Context(), "a", parse(t, bare)), retry.ErrNotTried)
-		require.Len(t, all, 2)
-		require.ErrorIs(t, all[1].err, retry.ErrNotTried)
+		require.Len(t, all, rush+1)
+		require.ErrorIs(t, all[rush].err, retry.ErrNotTried)
 		require.NoError(t, p.Close(t.Context()))
 	})
 }

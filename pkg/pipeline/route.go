@@ -73,12 +73,19 @@ type route struct {
 // so that every attempt counts and none is made while the target is down; and inside the limit, so that
 // events which waited for their turn while the target went down are not sent any more. It is outside the
 // time limit, since a target that hangs is down, too.
-func (p *Pipeline) newRoute(r Route) *route {
+//
+// before is the route of that name in the plan before, nil if there is none. What is known of the health of its
+// target is kept, unless it is another one now.
+func (p *Pipeline) newRoute(r Route, before *route) *route {
 	parking := p.parker != nil
 	rt := &route{Route: r, log: p.log.With(zap.String("sink", r.Name))}
 	rt.guarded = Timeout(Recover(r.Sink), r.Timeout)
 	if r.Breaker.Failures > 0 {
-		rt.breaker = newBreaker(rt.guarded, r.Breaker, r.Timeout, rt.log, func() {
+		h := newHealth(r.Breaker)
+		if before != nil && before.breaker != nil && before.breaker.cfg == r.Breaker && same(before.Sink, r.Sink) {
+			h = before.breaker.health
+		}
+		rt.breaker = newBreaker(rt.guarded, h, r.Timeout, rt.log, func() {
 			if p.recovered != nil {
 				p.recovered(r.Name)
 			}
@@ -156,7 +163,7 @@ func (r *route) conclude(ctx context.Context, e event.Event, err error) {
 		return
 	}
 	r.sent.Add(1)
-	if failures, lasted := r.streak.End(); failures > 0 {
+	if failures, lasted := r.streak.End(); failures > 0 && lasted >= moment {
 		r.log.Info("sink accepts events again", zap.Int("failures", failures), zap.Duration("lasted", lasted))
 	}
 }

@@ -23,14 +23,14 @@ type SinkStats struct {
 	Parked       uint64 // waiting parcels that were stored
 	Dead         uint64 // dead letters that were stored
 	Failures     int    // failed deliveries in a row, 0 when the last one succeeded
-	// Breaker is the state of the breaker and since when it has that; zero without one.
+	// Breaker is the state of the breaker; zero without one.
 	Breaker BreakerStats
 }
 
 // BreakerStats tell whether a target counts as down.
 type BreakerStats struct {
-	State string // closed, open (it is down) or half-open (to be tried with a single event)
-	Since time.Time
+	State string    // closed, open (it is down) or half-open (down, and being tried with a single event)
+	Since time.Time // when it was found down or, if it is closed, up again
 }
 
 // Stats is a snapshot; the counters in it were read one after the other.

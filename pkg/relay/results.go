@@ -53,7 +53,9 @@ func (l *lane) take(working context.Context, r sent) {
 	case r.err == nil:
 		s.delivered.Add(1)
 		l.completed = append(l.completed, r.parcel.Key())
-		l.answered()
+		if l.down {
+			l.down, l.release, l.probes = false, true, drainProbes
+		}
 	case errors.Is(r.err, retry.ErrNotTried):
 		s.notTried.Add(1)
 		l.returned = append(l.returned, r.parcel.Key())
@@ -72,21 +74,14 @@ func (l *lane) take(working context.Context, r sent) {
 	default:
 		outcome := s.judge(l.Lane, r.parcel, r.err)
 		l.outcomes = append(l.outcomes, outcome)
+		if at := later(outcome.Next, l.looked.Add(laneBusy)); !outcome.Dead && at.Before(l.lookAt) {
+			l.lookAt = at
+		}
 		s.log.Debug("parcel not delivered", zap.String("sink", r.parcel.Sink), zap.String("event_id", r.parcel.ID),
 			zap.String("event_type", r.parcel.Type), zap.Int("attempt", r.parcel.Attempts+1), zap.Bool("dead", outcome.Dead), zap.Time("next", outcome.Next), zap.Error(r.err))
-		switch {
-		case retry.IsPermanent(r.err):
-			l.answered()
-		case l.down:
+		if l.down && !retry.IsPermanent(r.err) { // which blames the event: the next one is tried at once
 			l.over = l.draining // it has been tried, and is still down
 		}
-	}
-}
-
-// answered ends the outage of a sink.
-func (l *lane) answered() {
-	if l.down {
-		l.down, l.release, l.probes = false, true, drainProbes
 	}
 }
 

@@ -617,3 +617,23 @@ func TestASchedulerRunsOnce(t *testing.T) {
 		require.Error(t, s.Run(ctx))
 	})
 }
+
+// A parcel that failed is tried again when it is due, not when the lane looks for other work next.
+func TestSchedulerTriesAgainWhenItIsDue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &relaytest.Parcels{}
+		put(t, store, 2, "site")
+		var attempts atomic.Int64
+		g := &target{answer: func(context.Context, string, event.Event) error {
+			if attempts.Add(1) <= 6 {
+				return errDown
+			}
+			return nil
+		}}
+		policy := retry.Schedule{Initial: 200 * time.Millisecond, Max: 200 * time.Millisecond}
+		stop := schedule(t, relay.NewScheduler(nil, store, g.deliver, []relay.Lane{{Sink: "site", Concurrency: 4, Policy: policy}}))
+		pass(3 * time.Second)
+		require.Empty(t, store.All())
+		stop()
+	})
+}
