@@ -178,7 +178,7 @@ func TestAReloadThatIsRefusedChangesNothing(t *testing.T) {
 
 // The commands about parcels ask the daemon that has the store, and only that one.
 func TestParcelsThroughTheDaemon(t *testing.T) {
-	tg := newTarget(t, http.StatusNotFound)
+	tg := newTarget(t, http.StatusUnprocessableEntity)
 	cloud, environ := startEmulator(t, emulator.Options{})
 	dir := t.TempDir()
 	d := startDaemon(t, environ, fmt.Sprintf("store: {path: %s}\nsinks: [{name: site, type: webhook, url: %q}]\n", filepath.Join(dir, "s.db"), tg.URL))

@@ -20,9 +20,15 @@ type Processor interface {
 
 // Sink is a target.
 type Sink interface {
-	// Send returns nil only when the target has durably accepted the event. An error is marked with
-	// retry.Permanent when no further attempt can succeed, and with retry.After when the target named a
-	// time. Send must honour ctx and be safe for concurrent use; the same event may be sent again.
+	// Send returns nil only when the target has durably accepted the event. It must honour ctx and be safe
+	// for concurrent use; the same event may be sent again.
+	//
+	// An error is marked with retry.Permanent only if the event itself is to blame: it is too large or
+	// malformed, the target's validation refuses it, or an expression chose for this one event a target that
+	// cannot exist. Such an event becomes a dead letter. Everything else is trouble of the target, of the way
+	// there or of an operator, such as a right, a path, a topic, a table, a password, a certificate: it has a
+	// hint (retry.WithHint), and the same event is accepted within 30 s of the correction, by the same sink.
+	// An error is marked with retry.After when the target named a time.
 	Send(ctx context.Context, e event.Event) error
 	// Close ends the sink after the last Send has returned. What it could not write out is an error.
 	Close(ctx context.Context) error

@@ -2,10 +2,9 @@
 // used fields in VOD_* variables, its verdict in its exit code.
 //
 //	0             the event is accepted
-//	75            try again later (EX_TEMPFAIL of sysexits.h)
-//	a signal      try again later
-//	not started   try again later: a person must put the command right, and no event is to blame
-//	any other     the event is refused for good
+//	65            the event itself is at fault and becomes a dead letter (EX_DATAERR of sysexits.h)
+//	any other     try again later, as after a signal, and when the command cannot be started: a script that fails says
+//	              nothing about the event, whatever it fails with
 //
 // The command starts with a clean environment: PATH, HOME, USER, LANG, LC_ALL, TZ, TMPDIR, what is
 // configured, and the fields of the event. Its standard output is thrown away, its standard error goes to
@@ -32,7 +31,11 @@ import (
 	"github.com/vodrelay/vodrelay/pkg/retry"
 )
 
-const exitTempFail = 75
+// Exit codes of sysexits.h.
+const (
+	exitDataErr  = 65
+	exitTempFail = 75
+)
 
 // Sink runs one process for each Send. How many at a time is the caller's choice.
 type Sink struct {
@@ -107,13 +110,14 @@ func (s *Sink) verdict(ctx context.Context, ended bool, state *os.ProcessState, 
 	}
 	failure := fmt.Errorf("command %q exited with status %d%s", name, code, stderr.firstLine())
 	switch code {
+	case exitDataErr:
+		return retry.Permanent(retry.WithHint(failure, "the command refused the event (status 65); see its log"))
 	case exitTempFail:
 		return retry.WithHint(failure, "the command asks for another attempt (status 75)")
 	case 126, 127: // what a shell answers for a command inside it that cannot be run
 		return retry.WithHint(failure, "the command runs a program that is missing or not executable; check its PATH")
 	}
-	return retry.Permanent(retry.WithHint(failure,
-		"the command refused the event for good; let it exit with 75 when another attempt can help"))
+	return retry.WithHint(failure, "see the command's log and correct it; let it exit with 65 for an event that it can never accept")
 }
 
 // notStarted is the error of a command that could not even be run.

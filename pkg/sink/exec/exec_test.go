@@ -49,8 +49,21 @@ func TestContract(t *testing.T) {
 		flag := func(name string) string { return filepath.Join(dir, name) }
 		raise := func(t *testing.T, name string) { require.NoError(t, os.WriteFile(flag(name), nil, 0o600)) }
 		lower := func(t *testing.T, name string) { require.NoError(t, os.Remove(flag(name))) }
+		program := flag("program")
+		write := func(t *testing.T) { require.NoError(t, os.WriteFile(program, []byte("#!/bin/sh\nexit 0\n"), 0o700)) } //nolint:gosec // it is to be run
+		write(t)
+		exits := func(name, how string) sinktest.Mistake {
+			return sinktest.Mistake{
+				Name: name,
+				Make: func(t *testing.T) { require.NoError(t, os.WriteFile(flag("exit"), []byte(how), 0o600)) },
+				Fix:  func(t *testing.T) { lower(t, "exit") },
+			}
+		}
 		return sinktest.Harness{
 			Sink: shell(t, dir, `
+				if [ -e "$OUT/exit" ]; then . "$OUT/exit"; fi
+				if [ "$VOD_EVENT_TYPE" = Refused ]; then exit 65; fi
+				"$OUT/program" || exit
 				if [ -e "$OUT/broken" ]; then echo "the database is away" >&2; exit 75; fi
 				if [ -e "$OUT/stalled" ]; then sleep 60; fi
 				f=$(mktemp "$OUT/new.XXXXXX") && cat >"$f" && mv "$f" "$OUT/event.${f##*.}" && echo "$VOD_EVENT_ID" >>"$OUT/ids"`),
@@ -68,9 +81,38 @@ func TestContract(t *testing.T) {
 			Mend:       func(t *testing.T) { lower(t, "broken") },
 			BlindCheck: true, // only the command knows
 			Stall:      func(t *testing.T) func() { raise(t, "stalled"); return func() { lower(t, "stalled") } },
-			Secrets:    []string{"hunter2hunter2"},
+			Mistakes: []sinktest.Mistake{
+				exits("error in the script", "exit 1"),
+				exits("usage", "exit 64"),
+				exits("crash", "exit 255"),
+				exits("killed", "kill -9 $$"),
+				{Name: "program missing", Make: func(t *testing.T) { lower(t, "program") }, Fix: write},
+				{
+					Name: "program not executable",
+					Make: func(t *testing.T) { require.NoError(t, os.Chmod(program, 0o600)) },
+					Fix:  func(t *testing.T) { require.NoError(t, os.Chmod(program, 0o700)) }, //nolint:gosec // it is to be run
+				},
+			},
+			Refused: map[string]event.Event{"status 65": {ID: "r", Type: "Refused", Raw: []byte(`{"EventType":"Refused"}`)}},
+			Secrets: []string{"hunter2hunter2"},
 		}
 	})
+}
+
+// TestCommandMissing has the command itself come to be only later.
+func TestCommandMissing(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.Command = []string{filepath.Join(t.TempDir(), "command")}
+	s, err := New(cfg, zaptest.NewLogger(t))
+	require.NoError(t, err)
+	for _, mode := range []os.FileMode{0, 0o600} {
+		err := s.Send(t.Context(), sinktest.Upload(0))
+		require.False(t, retry.IsPermanent(err))
+		require.NotEmpty(t, retry.Hint(err), mode)
+		require.NoError(t, os.WriteFile(cfg.Command[0], []byte("#!/bin/sh\n"), 0o600))
+	}
+	require.NoError(t, os.Chmod(cfg.Command[0], 0o700)) //nolint:gosec // it is to be run
+	require.NoError(t, s.Send(t.Context(), sinktest.Upload(0)))
 }
 
 func TestExitCodes(t *testing.T) {
@@ -81,13 +123,14 @@ func TestExitCodes(t *testing.T) {
 		"exit 0":                 {"", false},
 		"exit 75":                {`command "sh" exited with status 75`, false},
 		"echo down >&2; exit 75": {`command "sh" exited with status 75: down`, false},
-		"exit 1":                 {`command "sh" exited with status 1`, true},
-		"exit 255":               {`command "sh" exited with status 255`, true},
+		"exit 1":                 {`command "sh" exited with status 1`, false},
+		"exit 65":                {`command "sh" exited with status 65`, true},
+		"exit 255":               {`command "sh" exited with status 255`, false},
 		"exit 126":               {`command "sh" exited with status 126`, false},
 		"exit 127":               {`command "sh" exited with status 127`, false},
 		"kill -9 $$":             {`command "sh" died: signal: killed`, false},
 		"kill -15 $$":            {`command "sh" died: signal: terminated`, false},
-		"printf '\\n \\033[31mred\\033[0m\\nmore\\n' >&2; exit 3": {`command "sh" exited with status 3: [31mred [0m`, true},
+		"printf '\\n \\033[31mred\\033[0m\\nmore\\n' >&2; exit 3": {`command "sh" exited with status 3: [31mred [0m`, false},
 	} {
 		t.Run(script, func(t *testing.T) {
 			s := shell(t, "", script)
@@ -243,7 +286,7 @@ func TestStdinNotRead(t *testing.T) {
 	for script, ok := range map[string]bool{"exit 0": true, "exec <&-; exit 0": true, "head -c 10 >/dev/null": true, "exit 1": false} {
 		err := shell(t, "", script).Send(t.Context(), e)
 		require.Equal(t, ok, err == nil, "%s: %v", script, err)
-		require.Equal(t, !ok, retry.IsPermanent(err), script)
+		require.False(t, retry.IsPermanent(err), script)
 	}
 }
 

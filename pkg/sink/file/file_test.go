@@ -124,6 +124,29 @@ func TestContract(t *testing.T) {
 				faults.set(nil, func(f handle) error { <-wait; return f.Sync() })
 				return func() { faults.set(nil, nil); close(wait) }
 			},
+			Mistakes: []sinktest.Mistake{
+				{
+					Name: "directory missing",
+					Make: func(t *testing.T) { require.NoError(t, os.RemoveAll(filepath.Dir(path))) },
+					Fix:  func(t *testing.T) { require.NoError(t, os.Mkdir(filepath.Dir(path), 0o700)) },
+				},
+				{
+					Name: "directory in its place",
+					Make: func(t *testing.T) {
+						require.NoError(t, os.Remove(path))
+						require.NoError(t, os.Mkdir(path, 0o700))
+					},
+					Fix: func(t *testing.T) { require.NoError(t, os.Remove(path)) },
+				},
+				{
+					Name: "link to nowhere",
+					Make: func(t *testing.T) {
+						require.NoError(t, os.Remove(path))
+						require.NoError(t, os.Symlink(filepath.Join(path+".d", "x"), path))
+					},
+					Fix: func(t *testing.T) { require.NoError(t, os.Remove(path)) },
+				},
+			},
 		}
 	})
 }

@@ -39,7 +39,7 @@ func (s *Sink) Check(ctx context.Context) error {
 	}
 	if s.cfg.Idempotent {
 		if _, _, err := client.ProducerID(ctx); err != nil {
-			s.batches.replace(ctx, client, err)
+			s.batches.replace(ctx, client, err, false)
 			return s.judge(err, s.cfg.Topic)
 		}
 	}

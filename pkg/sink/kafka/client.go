@@ -146,15 +146,19 @@ func (p *producer) get() (*kgo.Client, error) {
 	return p.client, nil
 }
 
-// replace ends client if its error err shows it to be of no more use: a client whose request for a producer
-// ID was refused, be it for a right that has been granted since, fails every record from then on.
-func (p *producer) replace(ctx context.Context, client *kgo.Client, err error) {
-	if code := (*kerr.Error)(nil); !errors.As(err, &code) || ctx.Err() != nil {
-		return
-	}
-	_, _, err = client.ProducerID(ctx)
-	if code := (*kerr.Error)(nil); !errors.As(err, &code) || code.Retriable {
-		return
+// replace ends client if its error err shows it to be of no more use, or lasts. A client keeps the ID of a topic that was
+// deleted and created again, and fails its records from then on; one whose request for a producer ID was refused, be it for
+// a right that has been granted since, fails every record. A new client has a producer ID of its own, so that the broker
+// takes none of its records for one that was written before.
+func (p *producer) replace(ctx context.Context, client *kgo.Client, err error, lasts bool) {
+	if code := (*kerr.Error)(nil); !lasts && !errors.Is(err, kerr.UnknownTopicID) {
+		if !errors.As(err, &code) || ctx.Err() != nil {
+			return
+		}
+		_, _, err = client.ProducerID(ctx)
+		if !errors.As(err, &code) || code.Retriable {
+			return
+		}
 	}
 	p.mu.Lock()
 	mine := p.client == client

@@ -70,44 +70,44 @@ func (s *Sink) disconnected(trouble, err error) error {
 	return s.fail(text, both, hint)
 }
 
-// refused is an answer of a broker. What concerns the login is transient, unlike what concerns the topic or
-// the event: a password is replaced on both sides, but never at the same moment.
+// refused is an answer of a broker. Only the size and the content of a record, and a topic that topic_expression chose for
+// it, are the event's own fault. What concerns the topic, a right or the login is corrected while the event waits.
 func (s *Sink) refused(code *kerr.Error, err error, topic string) error {
 	about := fmt.Sprintf("topic %q: ", topic)
-	permanent := true
-	var text, hint string
 	switch code {
 	case kerr.MessageTooLarge:
-		text = about + "the event is too large"
-		hint = "raise max_message_bytes here and max.message.bytes of the topic"
-	case kerr.UnknownTopicOrPartition, kerr.UnknownTopicID:
-		text = about + "does not exist"
-		hint = "create the topic, or correct topic or topic_expression"
+		return retry.Permanent(s.fail(about+"the event is too large", err,
+			"raise max_message_bytes here and max.message.bytes of the topic"))
+	case kerr.InvalidRecord:
+		refused := s.fail(about+"the record is refused ("+code.Message+")", err,
+			"see the topic's settings, such as cleanup.policy=compact, which needs a key")
+		if s.key == nil { // no record has a key, whatever its event is
+			return refused
+		}
+		return retry.Permanent(refused)
 	case kerr.InvalidTopicException:
-		text = about + "is not a topic that can be written to"
-		hint = "correct topic or topic_expression"
-	case kerr.TopicAuthorizationFailed:
-		text = about + "the user may not write to it"
-		hint = "grant the user of sasl.username Write and Describe on the topic"
-	case kerr.ClusterAuthorizationFailed, kerr.TransactionalIDAuthorizationFailed:
-		text = "the user may not write with idempotence"
-		hint = "grant the user of sasl.username IdempotentWrite on the cluster, or set idempotent to false"
-	case kerr.InvalidRecord, kerr.InvalidTimestamp, kerr.UnsupportedForMessageFormat, kerr.PolicyViolation:
-		text = about + "the record is refused (" + code.Message + ")"
-		hint = "see the topic's settings, such as cleanup.policy=compact, which needs a key, and message.timestamp.type"
-	default:
-		permanent = false
-		text, hint = s.transient(code, about)
+		refused := s.fail(about+"is not a topic that can be written to", err, "correct topic or topic_expression")
+		if s.topic == nil {
+			return refused
+		}
+		return retry.Permanent(refused)
 	}
-	failed := s.fail(text, err, hint)
-	if permanent {
-		return retry.Permanent(failed)
-	}
-	return failed
+	text, hint := s.transient(code, about)
+	return s.fail(text, err, hint)
 }
 
 func (s *Sink) transient(code *kerr.Error, about string) (text, hint string) {
 	switch code {
+	case kerr.UnknownTopicOrPartition, kerr.UnknownTopicID:
+		return about + "does not exist", "create the topic, or correct topic or topic_expression"
+	case kerr.TopicAuthorizationFailed:
+		return about + "the user may not write to it", "grant the user of sasl.username Write and Describe on the topic"
+	case kerr.ClusterAuthorizationFailed, kerr.TransactionalIDAuthorizationFailed:
+		return "the user may not write with idempotence",
+			"grant the user of sasl.username IdempotentWrite on the cluster, or set idempotent to false"
+	case kerr.InvalidTimestamp, kerr.UnsupportedForMessageFormat, kerr.PolicyViolation:
+		return about + "the record is refused (" + code.Message + ")",
+			"see the topic's settings, such as message.timestamp.type, and this machine's clock"
 	case kerr.SaslAuthenticationFailed:
 		return "the login is refused", "check sasl.mechanism, sasl.username and the password or token; for CKafka the name is instance-id#user"
 	case kerr.UnsupportedSaslMechanism:

@@ -37,10 +37,11 @@ func TestRefusals(t *testing.T) {
 		permanent bool
 	}{
 		{kerr.MessageTooLarge, `topic "vod-events": the event is too large`, true},
-		{kerr.InvalidTopicException, `topic "vod-events": is not a topic that can be written to`, true},
-		{kerr.TopicAuthorizationFailed, `topic "vod-events": the user may not write to it`, true},
+		{kerr.InvalidTopicException, `topic "vod-events": is not a topic that can be written to`, false},
+		{kerr.TopicAuthorizationFailed, `topic "vod-events": the user may not write to it`, false},
 		{kerr.InvalidRecord, `topic "vod-events": the record is refused (INVALID_RECORD)`, true},
-		{kerr.PolicyViolation, `topic "vod-events": the record is refused (POLICY_VIOLATION)`, true},
+		{kerr.PolicyViolation, `topic "vod-events": the record is refused (POLICY_VIOLATION)`, false},
+		{kerr.InvalidTimestamp, `topic "vod-events": the record is refused (INVALID_TIMESTAMP)`, false},
 		{kerr.UnknownServerError, `topic "vod-events": UNKNOWN_SERVER_ERROR`, false},
 		{kerr.InvalidRequiredAcks, `topic "vod-events": INVALID_REQUIRED_ACKS`, false},
 	} {
@@ -54,11 +55,23 @@ func TestRefusals(t *testing.T) {
 		require.NoError(t, send(t, s, sinktest.Upload(0)), "a refusal must not harm the next: %s", test.text)
 	}
 
+	// A topic that an expression chose for the event is the event's own, and a record without a key is nobody's fault but
+	// that of who configured none.
+	for code, change := range map[*kerr.Error]func(*Config){
+		kerr.InvalidTopicException: func(cfg *Config) { cfg.Topic, cfg.TopicExpression = "", `"`+topic+`"` },
+		kerr.InvalidRecord:         func(cfg *Config) { cfg.Key = "" },
+	} {
+		s := open(t, c, change)
+		fault := c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic, Err: code, Count: -1})
+		require.Equal(t, code == kerr.InvalidTopicException, retry.IsPermanent(send(t, s, sinktest.Upload(0))), code.Message)
+		fault.Remove()
+	}
+
 	s := open(t, c)
 	fault := c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.InitProducerID}, TopLevel: true, Err: kerr.ClusterAuthorizationFailed, Count: -1})
 	for _, err := range []error{send(t, s, sinktest.Upload(0)), s.Check(t.Context())} {
 		require.EqualError(t, err, c.address()+": the user may not write with idempotence")
-		require.True(t, retry.IsPermanent(err))
+		require.False(t, retry.IsPermanent(err))
 	}
 	plain := open(t, c, func(cfg *Config) { cfg.Idempotent = false })
 	require.NoError(t, plain.Check(t.Context()))
@@ -85,7 +98,7 @@ func TestUnknownTopic(t *testing.T) {
 	s := open(t, c, func(cfg *Config) { cfg.Topic = "no-such-topic" })
 	for _, err := range []error{send(t, s, sinktest.Upload(0)), s.Check(t.Context())} {
 		require.EqualError(t, err, c.address()+`: topic "no-such-topic": does not exist`)
-		require.True(t, retry.IsPermanent(err))
+		require.False(t, retry.IsPermanent(err))
 		require.Contains(t, retry.Hint(err), "create the topic")
 	}
 	require.NoError(t, c.CreateTopic("no-such-topic", 1, nil))
@@ -184,7 +197,7 @@ func TestLogin(t *testing.T) {
 		s := open(t, c, with("PLAIN", user))
 		for _, err := range []error{s.Check(t.Context()), send(t, s, sinktest.Upload(0))} {
 			require.ErrorContains(t, err, "the user may not write", user)
-			require.True(t, retry.IsPermanent(err), user)
+			require.False(t, retry.IsPermanent(err), user)
 			require.NotEmpty(t, retry.Hint(err))
 		}
 	}

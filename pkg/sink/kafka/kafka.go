@@ -23,6 +23,7 @@ import (
 
 	"github.com/vodrelay/vodrelay/pkg/event"
 	"github.com/vodrelay/vodrelay/pkg/retry"
+	"github.com/vodrelay/vodrelay/pkg/sink/internal/renew"
 	"github.com/vodrelay/vodrelay/pkg/sink/internal/tlsconf"
 )
 
@@ -49,6 +50,7 @@ type Sink struct {
 	batches producer
 	alone   producer // never has two records to put into one batch
 	flights *flights
+	watch   renew.Watch
 	closed  atomic.Bool
 }
 
@@ -103,8 +105,20 @@ func (s *Sink) Send(ctx context.Context, e event.Event) error {
 	if errors.Is(err, kerr.MessageTooLarge) {
 		err = s.sendAlone(ctx, record)
 	}
-	s.batches.replace(ctx, client, err)
+	s.batches.replace(ctx, client, err, s.lasts(err))
 	return s.judge(err, record.Topic)
+}
+
+// lasts reports whether the client is to be replaced since it has failed for long. While brokers cannot be reached, or do
+// not answer, it is not to blame, and it has records in hand that the next attempts would write a second time.
+func (s *Sink) lasts(err error) bool {
+	if s.health.trouble() != nil || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, kgo.ErrRecordTimeout) || errors.Is(err, kgo.ErrMaxBuffered) {
+		return false
+	}
+	if errors.Is(err, kerr.MessageTooLarge) {
+		return false
+	}
+	return s.watch.Lasts(err)
 }
 
 // record is e as it is written.
@@ -189,7 +203,7 @@ func (s *Sink) sendAlone(ctx context.Context, record *kgo.Record) error {
 			s.log.Debug("a batch was too large for the topic; its records are sent one by one: set max_message_bytes to the topic's max.message.bytes",
 				zap.String("topic", record.Topic))
 		}
-		s.alone.replace(ctx, client, err)
+		s.alone.replace(ctx, client, err, false)
 		return err
 	case <-ctx.Done():
 		return ctx.Err()

@@ -180,7 +180,7 @@ func TestAnswers(t *testing.T) {
 	s := open(t)
 	require.NoError(t, s.Check(t.Context()))
 	require.Empty(t, r.received())
-	for code, permanent := range map[int]bool{400: true, 401: false, 403: true, 404: false, 409: false, 410: true, 413: true, 429: false, 500: false, 503: false} {
+	for code, permanent := range map[int]bool{400: true, 401: false, 403: false, 404: false, 409: false, 410: true, 413: true, 422: true, 429: false, 500: false, 503: false} {
 		r.mu.Lock()
 		r.answer = cehttp.NewResult(code, "%w", protocol.ResultNACK)
 		r.mu.Unlock()

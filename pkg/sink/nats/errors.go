@@ -40,9 +40,8 @@ func (s *Sink) fail(text string, err error, hint string) error {
 	return neterr.Fail(s.servers+": "+text, err, hint)
 }
 
-// judge says what is wrong, what to do about it, and whether another attempt can help. What concerns the
-// login is transient, unlike what concerns the subject or the event: a password is replaced on both sides,
-// but never at the same moment.
+// judge says what is wrong, what to do about it, and whether another attempt can help. Only the size of an event is its
+// own fault: a stream, a right or the login is corrected while the event waits.
 func (s *Sink) judge(err error, subject string) error {
 	var (
 		code     *jetstream.APIError
@@ -62,11 +61,11 @@ func (s *Sink) judge(err error, subject string) error {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return s.fail("no acknowledgement in time", err, "see the server's log, and the stream's replicas (nats stream info); or make the sink's timeout longer")
 	case errors.As(err, &denied):
-		return retry.Permanent(s.fail(denied.Error(), err,
-			"allow the user to publish to the subject and to $JS.API.STREAM.*, and to subscribe to inbox_prefix"))
+		return s.fail(denied.Error(), err,
+			"allow the user to publish to the subject and to $JS.API.STREAM.*, and to subscribe to inbox_prefix")
 	case errors.As(err, &noStream):
-		return retry.Permanent(s.fail(noStream.Error(), err,
-			"create a stream for it, correct subject or subject_expression, or set create_stream"))
+		return s.fail(noStream.Error(), err,
+			"create a stream for it, correct subject or subject_expression, or set create_stream")
 	case errors.Is(err, nats.ErrMaxPayload):
 		return retry.Permanent(s.fail(about+"the event is too large for the server", err, "raise max_payload in the server's configuration"))
 	case errors.As(err, &creating) && errors.As(err, &code):
@@ -88,9 +87,9 @@ func (s *Sink) refused(code *jetstream.APIError, err error, about string) error 
 	case jetstream.JSErrCodeStreamMessageExceedsMaximum, errHeaderExceedsMaximum:
 		return retry.Permanent(s.fail(about+"the event is too large for the stream", err, "raise max_msg_size of the stream"))
 	case errStreamNotMatch:
-		return retry.Permanent(s.fail(about+fmt.Sprintf("is not taken by the stream %q", s.cfg.Stream), err, "correct subject or stream"))
+		return s.fail(about+fmt.Sprintf("is not taken by the stream %q", s.cfg.Stream), err, "correct subject or stream")
 	case errStreamSealed:
-		return retry.Permanent(s.fail(about+"the stream is sealed", err, "write to another stream"))
+		return s.fail(about+"the stream is sealed", err, "write to another stream")
 	case errStreamStoreFailed:
 		return s.fail(about+"the stream stores nothing more: "+neterr.Steady(code.Description), err,
 			"let its consumers catch up, raise its limits, or let it discard the oldest messages")

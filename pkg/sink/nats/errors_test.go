@@ -39,7 +39,7 @@ func TestNoStream(t *testing.T) {
 		named.Check(t.Context()):       `stream "VOD" does not exist`,
 	} {
 		require.EqualError(t, err, b.url()+": "+text)
-		require.True(t, retry.IsPermanent(err))
+		require.False(t, retry.IsPermanent(err))
 		require.NotEmpty(t, retry.Hint(err))
 	}
 	b.addStream(t)
@@ -53,10 +53,10 @@ func TestNoStream(t *testing.T) {
 	other := open(t, b, func(cfg *Config) { cfg.Stream = "OTHER" })
 	err = send(t, other, sinktest.Upload(0))
 	require.EqualError(t, err, b.url()+`: subject "vod.events": is not taken by the stream "OTHER"`)
-	require.True(t, retry.IsPermanent(err))
+	require.False(t, retry.IsPermanent(err))
 	err = other.Check(t.Context())
 	require.EqualError(t, err, b.url()+`: subject "vod.events": is taken by the stream "VOD", not by "OTHER"`)
-	require.True(t, retry.IsPermanent(err))
+	require.False(t, retry.IsPermanent(err))
 }
 
 func TestCreateStream(t *testing.T) {
@@ -161,7 +161,7 @@ func TestPermissions(t *testing.T) {
 		"api":     {open(t, b, as("no-api")).Check(t.Context()), `the user may not use the subject "$JS.API.STREAM.NAMES"`},
 	} {
 		require.EqualError(t, test.err, b.url()+": "+test.text, name)
-		require.True(t, retry.IsPermanent(test.err), name)
+		require.False(t, retry.IsPermanent(test.err), name)
 		require.NotEmpty(t, retry.Hint(test.err), name)
 	}
 	err := send(t, open(t, b, as("deaf")), sinktest.Upload(0))

@@ -142,9 +142,16 @@ func (l *link) options() ([]nats.Option, error) {
 		nats.PingInterval(pingInterval),
 		nats.MaxPingsOutstanding(pingsOut),
 		nats.CustomInboxPrefix(c.InboxPrefix),
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
-			if subject, ok := deniedSubject(err); ok {
-				l.denied(subject)
+		nats.ErrorHandler(func(nc *nats.Conn, _ *nats.Subscription, err error) {
+			subject, ok := deniedSubject(err)
+			if !ok {
+				return
+			}
+			l.denied(subject)
+			// The client subscribes to the answers once: without them the connection is of no use, and stays so when the
+			// right is granted.
+			if strings.HasPrefix(subject, c.InboxPrefix+".") {
+				nc.Close()
 			}
 		}),
 	}
@@ -217,6 +224,16 @@ func (l *link) drop(conn *connection) {
 	}
 	l.mu.Unlock()
 	conn.nc.Close()
+}
+
+// renew ends the connection, so that the next one begins without the states of this one.
+func (l *link) renew() {
+	l.mu.Lock()
+	conn := l.conn
+	l.mu.Unlock()
+	if conn != nil {
+		l.drop(conn)
+	}
 }
 
 // close ends the connection, and the attempt to make one.

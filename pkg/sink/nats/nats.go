@@ -20,6 +20,7 @@ import (
 	"github.com/vodrelay/vodrelay/pkg/expression"
 	"github.com/vodrelay/vodrelay/pkg/retry"
 	"github.com/vodrelay/vodrelay/pkg/sink/internal/ceheader"
+	"github.com/vodrelay/vodrelay/pkg/sink/internal/renew"
 	"github.com/vodrelay/vodrelay/pkg/sink/internal/tlsconf"
 )
 
@@ -38,6 +39,7 @@ type Sink struct {
 	log     *zap.Logger
 	link    *link
 	waits   waits
+	watch   renew.Watch
 	closed  atomic.Bool
 
 	ensured  atomic.Bool   // the stream exists
@@ -73,7 +75,11 @@ func (s *Sink) Send(ctx context.Context, e event.Event) error {
 	if err != nil {
 		return err
 	}
-	return s.judge(s.publish(ctx, message), message.Subject)
+	err = s.judge(s.publish(ctx, message), message.Subject)
+	if s.watch.Lasts(err) {
+		s.link.renew()
+	}
+	return err
 }
 
 func (s *Sink) publish(ctx context.Context, message *nats.Msg) error {

@@ -16,13 +16,33 @@ import (
 
 func TestContract(t *testing.T) {
 	sinktest.Run(t, func(t *testing.T) sinktest.Harness {
-		b := startServer(t, func(o *server.Options) { o.Username, o.Password = "vod", "hunter2" })
-		login := nats.UserInfo("vod", "hunter2")
+		users := func(password string, publish []string, subscribe ...string) []*server.User {
+			return []*server.User{{Username: "admin", Password: "hunter2"}, {Username: "vod", Password: password, Permissions: &server.Permissions{
+				Publish: &server.SubjectPermission{Allow: publish}, Subscribe: &server.SubjectPermission{Allow: subscribe},
+			}}}
+		}
+		good := users("hunter2", []string{"vod.>", "$JS.>"}, "_INBOX.>")
+		b := startServer(t, func(o *server.Options) { o.Users = good })
+		login := nats.UserInfo("admin", "hunter2")
 		b.addStream(t, login)
 		s := open(t, b, func(cfg *Config) {
 			cfg.Username, cfg.Password = "vod", "hunter2"
 			cfg.Stream = stream
 		})
+		reload := func(name string, bad []*server.User) sinktest.Mistake {
+			return sinktest.Mistake{
+				Name: name,
+				Make: func(t *testing.T) { b.reload(t, bad) },
+				Fix:  func(t *testing.T) { b.reload(t, good) },
+			}
+		}
+		update := func(name string, change func(*jetstream.StreamConfig)) sinktest.Mistake {
+			return sinktest.Mistake{
+				Name: name,
+				Make: func(t *testing.T) { b.updateStream(t, change, login) },
+				Fix:  func(t *testing.T) { b.updateStream(t, func(*jetstream.StreamConfig) {}, login) },
+			}
+		}
 		return sinktest.Harness{
 			Sink:     s,
 			Received: func(t *testing.T) [][]byte { return b.bodies(t, login) },
@@ -33,12 +53,23 @@ func TestContract(t *testing.T) {
 				return ids
 			},
 			Deduplicates: true,
-
-			Break:   func(t *testing.T) { b.stop(t) },
-			Mend:    func(t *testing.T) { b.start(t) },
-			Stall:   func(*testing.T) func() { return b.wire.Stall() },
+			Break:        func(t *testing.T) { b.stop(t) },
+			Mend:         func(t *testing.T) { b.start(t) },
+			Stall:        func(*testing.T) func() { return b.wire.Stall() },
+			Mistakes: []sinktest.Mistake{
+				reload("right to publish withdrawn", users("hunter2", []string{"$JS.>"}, "_INBOX.>")),
+				reload("right to the answers withdrawn", users("hunter2", []string{"vod.>", "$JS.>"}, "other.>")),
+				reload("password replaced", users("an0ther", []string{"vod.>", "$JS.>"}, "_INBOX.>")),
+				update("stream for other subjects", func(c *jetstream.StreamConfig) { c.Subjects = []string{"other"} }),
+				update("stream full", func(c *jetstream.StreamConfig) { c.MaxMsgs, c.Discard = 1, jetstream.DiscardNew }),
+				{
+					Name: "stream missing",
+					Make: func(t *testing.T) { require.NoError(t, b.connect(t, login).DeleteStream(t.Context(), stream)) },
+					Fix:  func(t *testing.T) { b.addStream(t, login) },
+				},
+			},
 			MaxBody: largest(t, s),
-			Secrets: []string{"hunter2"},
+			Secrets: []string{"hunter2", "an0ther"},
 		}
 	})
 }

@@ -72,12 +72,27 @@ func (b *broker) connect(t testing.TB, opts ...nats.Option) jetstream.JetStream 
 	return js
 }
 
+var streamConfig = jetstream.StreamConfig{Name: stream, Subjects: []string{"vod.>"}, Duplicates: time.Hour, MaxMsgSize: -1}
+
 func (b *broker) addStream(t testing.TB, opts ...nats.Option) {
 	t.Helper()
-	_, err := b.connect(t, opts...).CreateStream(t.Context(), jetstream.StreamConfig{
-		Name: stream, Subjects: []string{"vod.>"}, Duplicates: time.Hour, MaxMsgSize: -1,
-	})
+	_, err := b.connect(t, opts...).CreateStream(t.Context(), streamConfig)
 	require.NoError(t, err)
+}
+
+func (b *broker) updateStream(t testing.TB, change func(*jetstream.StreamConfig), opts ...nats.Option) {
+	t.Helper()
+	config := streamConfig
+	change(&config)
+	_, err := b.connect(t, opts...).UpdateStream(t.Context(), config)
+	require.NoError(t, err)
+}
+
+// reload gives the running server other users, as its operator does with a signal.
+func (b *broker) reload(t testing.TB, users []*server.User) {
+	t.Helper()
+	b.opts.Users = users
+	require.NoError(t, b.running.ReloadOptions(b.opts.Clone()))
 }
 
 // messages reads everything that the stream holds, with NATS's own client.

@@ -7,8 +7,6 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/zap"
-
-	"github.com/vodrelay/vodrelay/pkg/retry"
 )
 
 // ensure creates the stream if that is configured and it does not exist, once until it is missed.
@@ -89,8 +87,8 @@ func (s *Sink) Check(ctx context.Context) error {
 			s.log.Info("the stream does not exist yet: it will be created before the first event", zap.String("stream", s.cfg.Stream))
 			return nil
 		case errors.Is(err, jetstream.ErrStreamNotFound):
-			return retry.Permanent(s.fail(fmt.Sprintf("stream %q does not exist", s.cfg.Stream), err,
-				"create the stream, correct stream, or set create_stream.enabled"))
+			return s.fail(fmt.Sprintf("stream %q does not exist", s.cfg.Stream), err,
+				"create the stream, correct stream, or set create_stream.enabled")
 		case err != nil:
 			return s.judge(err, s.cfg.Subject)
 		}
@@ -115,8 +113,8 @@ func (s *Sink) checkSubject(ctx context.Context, conn *connection) error {
 	case errors.Is(err, jetstream.ErrStreamNotFound):
 		err = &noStreamError{s.cfg.Subject}
 	case err == nil && s.cfg.Stream != "" && name != s.cfg.Stream:
-		return retry.Permanent(s.fail(fmt.Sprintf("subject %q: is taken by the stream %q, not by %q", s.cfg.Subject, name, s.cfg.Stream), nil,
-			"correct subject or stream"))
+		return s.fail(fmt.Sprintf("subject %q: is taken by the stream %q, not by %q", s.cfg.Subject, name, s.cfg.Stream), nil,
+			"correct subject or stream")
 	}
 	return s.judge(err, s.cfg.Subject)
 }

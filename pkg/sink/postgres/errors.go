@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -57,6 +58,20 @@ func concernsTable(err error) bool {
 		return true
 	}
 	return false
+}
+
+// spoilsSession reports a failure that comes of how the session began or what became of it, and would meet every batch
+// over it: it is read-only, or both sides disagree on what was prepared or said before.
+func spoilsSession(err error) bool {
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) {
+		return errors.Is(err, errReadOnly)
+	}
+	switch class(pg.Code) {
+	case "08", "25", "26":
+		return true
+	}
+	return pg.Code == "42P05" // duplicate_prepared_statement
 }
 
 // judge says what is wrong, what to do about it, and whether another attempt can help.
@@ -131,7 +146,9 @@ func (s *Sink) refused(pg *pgconn.PgError, err error) error {
 		where = fmt.Sprintf(" (column %q)", pg.ColumnName)
 	}
 	state := ", SQLSTATE " + pg.Code
-	permanent := true
+	if text, hint := s.operators(pg); text != "" {
+		return s.fail(text+where+state, err, hint)
+	}
 	var text, hint string
 	switch class(pg.Code) {
 	case "22":
@@ -150,14 +167,24 @@ func (s *Sink) refused(pg *pgconn.PgError, err error) error {
 	case "P0":
 		text, hint = "a trigger of "+s.about()+" refuses the row", "see the PostgreSQL server's log for what it says, and correct the trigger"
 	default:
-		permanent = false
 		text, hint = s.transient(pg)
+		return s.fail(text+state, err, hint)
 	}
-	failed := s.fail(text+state, err, hint)
-	if permanent {
-		return retry.Permanent(failed)
+	return retry.Permanent(s.fail(text+state, err, hint))
+}
+
+// operators is what has the code of a row's own fault, and would meet any row: "" for everything else.
+func (s *Sink) operators(pg *pgconn.PgError) (text, hint string) {
+	written := func(c column) bool { return c.name == pg.ColumnName }
+	switch {
+	case pg.Code == "23502" && !slices.ContainsFunc(s.columns, written):
+		return s.about() + " wants a value in a column that is not written", "add the column to columns, or give it a default (ALTER TABLE)"
+	case pg.Code == "23514" && pg.Routine == "ExecFindPartition":
+		return s.about() + " has no partition for the row", "create the partition"
+	case class(pg.Code) == "P0" && pg.Code != "P0001": // raise_exception
+		return "a trigger of " + s.about() + " fails", "see the PostgreSQL server's log for what it says, and correct the trigger"
 	}
-	return failed
+	return "", ""
 }
 
 func (s *Sink) transient(pg *pgconn.PgError) (text, hint string) {

@@ -24,6 +24,7 @@ import (
 	"github.com/vodrelay/vodrelay/pkg/event"
 	"github.com/vodrelay/vodrelay/pkg/retry"
 	"github.com/vodrelay/vodrelay/pkg/sink/internal/group"
+	"github.com/vodrelay/vodrelay/pkg/sink/internal/renew"
 	"github.com/vodrelay/vodrelay/pkg/sink/internal/tlsconf"
 )
 
@@ -43,6 +44,7 @@ type Sink struct {
 	pool    *pgxpool.Pool
 	batches *group.Batcher[*row]
 	table   atomic.Pointer[table]
+	watch   renew.Watch
 
 	ctx    context.Context // of what goes on between New and the end of Close
 	cancel context.CancelFunc
@@ -89,7 +91,11 @@ func (s *Sink) Send(ctx context.Context, e event.Event) error {
 	if err != nil {
 		return err
 	}
-	return s.judge(s.batches.Submit(ctx, r))
+	err = s.judge(s.batches.Submit(ctx, r))
+	if s.watch.Lasts(err) {
+		s.pool.Reset()
+	}
+	return err
 }
 
 // row is one Send that waits.
@@ -161,8 +167,15 @@ func (s *Sink) insert(rows []*row) error {
 	if err != nil {
 		return err
 	}
-	defer pooled.Release()
-	conn := pooled.Conn()
+	err = s.insertOver(ctx, pooled.Conn(), rows)
+	if spoilsSession(err) { // and the others began at the same time
+		s.pool.Reset()
+	}
+	pooled.Release()
+	return err
+}
+
+func (s *Sink) insertOver(ctx context.Context, conn *pgx.Conn, rows []*row) error {
 	t, err := s.tableOf(ctx, conn)
 	if err != nil {
 		return err
@@ -214,8 +227,12 @@ func (s *Sink) Check(ctx context.Context) error {
 	if err != nil {
 		return s.judge(err)
 	}
-	defer conn.Release()
-	return s.judge(s.describe(ctx, conn.Conn()))
+	err = s.describe(ctx, conn.Conn())
+	if spoilsSession(err) {
+		s.pool.Reset()
+	}
+	conn.Release()
+	return s.judge(err)
 }
 
 // Close writes the rows that wait and ends the connections. When ctx is done first it gives the rest up, which is an

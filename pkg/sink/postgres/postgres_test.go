@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -113,17 +114,22 @@ func TestContract(t *testing.T) {
 		t.Run(columns, func(t *testing.T) {
 			sinktest.Run(t, func(t *testing.T) sinktest.Harness {
 				database := server.Database()
-				if columns != "default" { // a table of somebody who likes jsonb all the same
-					exec(t, database, `CREATE TABLE vodrelay_events (event_id uuid, event_type varchar(300), sub_app_id bigint,
-						subject text, content bytea, content_bytes bytea, UNIQUE (sub_app_id, event_id))`)
-				}
 				p := newProxy(t, socket(t, database))
-				sql := bodies
-				if columns != "default" {
+				url, sql, own := p.url(database), bodies, columns != "default"
+				var mistakes []sinktest.Mistake
+				var refused map[string]event.Event
+				if own { // a table of somebody who likes jsonb all the same
+					exec(t, database, `CREATE TABLE vodrelay_events (event_id uuid, event_type varchar(300) CHECK (event_type <> 'Refused'), sub_app_id bigint,
+						subject text, content bytea, content_bytes bytea, UNIQUE (sub_app_id, event_id))`)
 					sql = `SELECT coalesce(content_bytes, content) FROM vodrelay_events`
+					url = asWriter(t, database, url)
+					mistakes = tableMistakes(database)
+					refused = map[string]event.Event{"constraint": decode(`{"EventType":"Refused"}`)}
 				}
 				return sinktest.Harness{
-					Sink: open(t, p.url(database)),
+					Sink:     open(t, url, func(c *Config) { c.CreateTable = !own }),
+					Mistakes: mistakes,
+					Refused:  refused,
 					Received: func(t *testing.T) [][]byte {
 						if !query[bool](t, database, `SELECT to_regclass('vodrelay_events') IS NOT NULL`)[0] {
 							return nil
@@ -142,6 +148,44 @@ func TestContract(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// asWriter is the url for a user that has only the rights which it needs.
+func asWriter(t *testing.T, database, url string) string {
+	t.Helper()
+	exec(t, database, `CREATE ROLE writer LOGIN`, `GRANT INSERT, SELECT ON vodrelay_events TO writer`)
+	t.Cleanup(func() { exec(t, database, endSessions, `DROP OWNED BY writer`, `DROP ROLE writer`) })
+	return strings.Replace(url, "//postgres", "//writer", 1)
+}
+
+// endSessions has the changed settings of a user apply, as a restart or a failover does.
+const endSessions = `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'writer'`
+
+func tableMistakes(database string) []sinktest.Mistake {
+	run := func(statements ...string) func(t *testing.T) {
+		return func(t *testing.T) { exec(t, database, statements...) }
+	}
+	mistake := func(name string, statements, fix []string) sinktest.Mistake {
+		return sinktest.Mistake{Name: name, Make: run(statements...), Fix: run(fix...)}
+	}
+	return []sinktest.Mistake{
+		mistake("right withdrawn", []string{`REVOKE INSERT ON vodrelay_events FROM writer`}, []string{`GRANT INSERT ON vodrelay_events TO writer`}),
+		mistake("table missing", []string{`ALTER TABLE vodrelay_events RENAME TO away`}, []string{`ALTER TABLE away RENAME TO vodrelay_events`}),
+		mistake("column missing", []string{`ALTER TABLE vodrelay_events RENAME subject TO away`}, []string{`ALTER TABLE vodrelay_events RENAME away TO subject`}),
+		mistake("index missing", []string{`ALTER TABLE vodrelay_events DROP CONSTRAINT vodrelay_events_sub_app_id_event_id_key`}, []string{`ALTER TABLE vodrelay_events ADD UNIQUE (sub_app_id, event_id)`}),
+		mistake("column that nobody fills", []string{`ALTER TABLE vodrelay_events ADD more text NOT NULL DEFAULT ''`, `ALTER TABLE vodrelay_events ALTER more DROP DEFAULT`},
+			[]string{`ALTER TABLE vodrelay_events DROP more`}),
+		mistake("login withdrawn", []string{`ALTER ROLE writer NOLOGIN`, endSessions}, []string{`ALTER ROLE writer LOGIN`}),
+		// The sessions stay what they began as.
+		mistake("read-only", []string{`ALTER ROLE writer SET default_transaction_read_only = on`, endSessions},
+			[]string{`ALTER ROLE writer RESET default_transaction_read_only`}),
+		// No code tells that the session is to blame.
+		mistake("wrong search path", []string{`ALTER ROLE writer SET search_path = nowhere`, endSessions}, []string{`ALTER ROLE writer RESET search_path`}),
+		mistake("partition missing", []string{`ALTER TABLE vodrelay_events RENAME TO away`,
+			`CREATE TABLE vodrelay_events (LIKE away, UNIQUE (sub_app_id, event_id)) PARTITION BY HASH (event_id)`,
+			`GRANT INSERT, SELECT ON vodrelay_events TO writer`},
+			[]string{`CREATE TABLE all_of_it PARTITION OF vodrelay_events FOR VALUES WITH (MODULUS 1, REMAINDER 0)`}),
 	}
 }
 

@@ -110,6 +110,6 @@ func TestShorten(t *testing.T) {
 func TestNotRabbitMQ(t *testing.T) {
 	silent := listen(t)
 	s := open(t, silent, "q", func(c *Config) { c.ConnectTimeout = 100 * time.Millisecond })
-	requireRefused(t, s, sinktest.Upload(0), "no connection in time", "use_tls", false)
+	requireRefused(t, s, sinktest.Upload(0), "no connection in time", "use_tls")
 	require.EqualError(t, s.Check(t.Context()), silent+": no connection in time")
 }

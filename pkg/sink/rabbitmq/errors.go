@@ -38,8 +38,8 @@ func (s *Sink) fail(text string, err error, hint string) error {
 // judge says what is wrong, what to do about it, and whether another attempt can help. blocked is why the
 // broker takes nothing, if it does so.
 //
-// What is missing in the topology is transient: an operator can bind a queue or create an exchange, and the
-// event is to wait for that. Only an exchange that the expression gives for one event is the event's fault.
+// What is missing in the topology is transient, as is a right: an operator can bind a queue, create an exchange or grant
+// the right, and the event is to wait for that. Only its size is the event's own fault.
 func (s *Sink) judge(err error, blocked *string) error {
 	var (
 		file     *fileError
@@ -116,14 +116,10 @@ func (s *Sink) refused(answer *amqp.Error, err error) error {
 	case tooBig.MatchString(answer.Reason):
 		return retry.Permanent(s.fail("the event is too large", err, "raise max_message_size of the broker"))
 	case answer.Code == amqp.AccessRefused && exchange != "":
-		return retry.Permanent(s.fail(fmt.Sprintf("exchange %q: the user may not write to it", exchange), err,
-			"grant the user the permission write on the exchange (rabbitmqctl set_permissions)"))
+		return s.fail(fmt.Sprintf("exchange %q: the user may not write to it", exchange), err,
+			"grant the user the permission write on the exchange (rabbitmqctl set_permissions)")
 	case answer.Code == amqp.NotFound && exchange != "":
-		failed := s.fail(fmt.Sprintf("exchange %q does not exist", exchange), err, "create it, or correct exchange or exchange_expression")
-		if s.exchange != nil {
-			return retry.Permanent(failed)
-		}
-		return failed
+		return s.fail(fmt.Sprintf("exchange %q does not exist", exchange), err, "create it, or correct exchange or exchange_expression")
 	}
 	return s.fail("the broker answers "+s.plainly(answer), err, "see the broker's log")
 }

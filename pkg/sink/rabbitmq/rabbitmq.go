@@ -24,6 +24,7 @@ import (
 
 	"github.com/vodrelay/vodrelay/pkg/event"
 	"github.com/vodrelay/vodrelay/pkg/internal/secretfile"
+	"github.com/vodrelay/vodrelay/pkg/sink/internal/renew"
 	"github.com/vodrelay/vodrelay/pkg/sink/internal/tlsconf"
 )
 
@@ -35,6 +36,7 @@ type Sink struct {
 	tls      *tls.Config      // nil: none
 	password *secretfile.File // nil: the password is in cfg
 	log      *zap.Logger
+	watch    renew.Watch
 
 	dialing context.Context // of the attempts to connect
 	stop    context.CancelFunc
@@ -91,7 +93,14 @@ func (s *Sink) Send(ctx context.Context, e event.Event) error {
 	if err != nil {
 		return s.judge(err, nil)
 	}
-	return s.judge(c.send(ctx, it), c.blocked.Load())
+	err = c.send(ctx, it)
+	blocked := c.blocked.Load()
+	err = s.judge(err, blocked)
+	// A broker that takes nothing for now has what it was sent all the same, and would get it once more.
+	if blocked == nil && s.watch.Lasts(err) {
+		_ = c.wire.Close()
+	}
+	return err
 }
 
 // connect gives the connection, and makes one where there is none that works.

@@ -31,12 +31,41 @@ import (
 
 func TestContract(t *testing.T) {
 	s := need(t)
+	s.ctl(t, "add_user", "writer", "s3cret")
+	defer s.ctl(t, "delete_user", "writer")
+	s.ctl(t, "set_permissions", "writer", "", ".*", ".*")
 	sinktest.Run(t, func(t *testing.T) sinktest.Harness {
+		const exchange = "contract"
 		r := s.reader(t)
 		queue := s.queue(t, r, nil)
+		declare := func(t *testing.T, args amqp.Table) {
+			t.Helper()
+			require.NoError(t, r.ExchangeDeclare(exchange, amqp.ExchangeFanout, true, false, false, false, nil))
+			_, err := r.QueueDeclare(queue, true, false, false, false, args)
+			require.NoError(t, err)
+			require.NoError(t, r.QueueBind(queue, "", exchange, false, nil))
+		}
+		drop := func(t *testing.T) {
+			t.Helper()
+			_, err := r.QueueDelete(queue, false, false, false)
+			require.NoError(t, err)
+		}
+		declare(t, nil)
+		t.Cleanup(func() { require.NoError(t, r.ExchangeDelete(exchange, false, false)) })
 		w := wire.New(t, s.address())
+		// A connection keeps what it was permitted to do.
+		mistake := func(name string, wrong, right []string) sinktest.Mistake {
+			return sinktest.Mistake{
+				Name: name,
+				Make: func(t *testing.T) { s.ctl(t, wrong...); w.Cut() },
+				Fix:  func(t *testing.T) { s.ctl(t, right...) },
+			}
+		}
+		rights := []string{"set_permissions", "writer", "", ".*", ".*"}
 		return sinktest.Harness{
-			Sink:     open(t, w.Address(), queue),
+			Sink: open(t, w.Address(), "", func(c *Config) {
+				c.Exchange, c.Username, c.Password = exchange, "writer", "s3cret"
+			}),
 			Received: func(t *testing.T) [][]byte { return bodies(r.all(t, queue)) },
 			IDs: func(t *testing.T) (ids []string) {
 				for _, d := range r.all(t, queue) {
@@ -44,12 +73,27 @@ func TestContract(t *testing.T) {
 				}
 				return ids
 			},
-
-			Break:   func(*testing.T) { w.Down() },
-			Mend:    func(*testing.T) { w.Up() },
-			Stall:   func(*testing.T) func() { return w.Stall() },
+			Break: func(*testing.T) { w.Down() },
+			Mend:  func(*testing.T) { w.Up() },
+			Stall: func(*testing.T) func() { return w.Stall() },
+			Mistakes: []sinktest.Mistake{
+				mistake("right withdrawn", []string{"set_permissions", "writer", "", "none", ".*"}, rights),
+				mistake("vhost closed to it", []string{"clear_permissions", "writer"}, rights),
+				mistake("password replaced", []string{"change_password", "writer", "an0ther"}, []string{"change_password", "writer", "s3cret"}),
+				{
+					Name: "exchange missing",
+					Make: func(t *testing.T) { require.NoError(t, r.ExchangeDelete(exchange, false, false)) },
+					Fix:  func(t *testing.T) { declare(t, nil) },
+				},
+				{Name: "queue missing", Make: drop, Fix: func(t *testing.T) { declare(t, nil) }},
+				{
+					Name: "queue full",
+					Make: func(t *testing.T) { drop(t); declare(t, amqp.Table{"x-max-length": 0, "x-overflow": "reject-publish"}) },
+					Fix:  func(t *testing.T) { drop(t); declare(t, nil) },
+				},
+			},
 			MaxBody: maxMessage,
-			Secrets: []string{"hunter2"},
+			Secrets: []string{"s3cret", "an0ther"},
 		}
 	})
 }
@@ -113,8 +157,8 @@ func TestRouting(t *testing.T) {
 	nowhere := decode(`{"EventType":"FileDeleted","FileDeleteEvent":{"FileIdSet":["1"]}}`)
 	require.NoError(t, send(t, sink, good))
 	const unroutable = `exchange "NewFileUpload", routing key "vod.NewFileUpload.bad": no queue takes the message`
-	requireRefused(t, sink, bad, unroutable, "bind a queue", false)
-	requireRefused(t, sink, nowhere, `exchange "FileDeleted" does not exist`, "create it", true)
+	requireRefused(t, sink, bad, unroutable, "bind a queue")
+	requireRefused(t, sink, nowhere, `exchange "FileDeleted" does not exist`, "create it")
 	long := decode(`{"EventType":"` + strings.Repeat("x", 300) + `"}`)
 	err := send(t, sink, long)
 	require.True(t, retry.IsPermanent(err), err)
@@ -170,7 +214,7 @@ func TestMissing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			sink := open(t, s.address(), "", tt.change)
-			requireRefused(t, sink, sinktest.Upload(0), tt.text, "create it", false)
+			requireRefused(t, sink, sinktest.Upload(0), tt.text, "create it")
 			require.EqualError(t, sink.Check(t.Context()), s.address()+": "+tt.text)
 			require.NoError(t, tt.declare())
 			require.NoError(t, sink.Check(t.Context()))
@@ -179,7 +223,7 @@ func TestMissing(t *testing.T) {
 				_, err := r.QueueDelete("later", false, false, false)
 				require.NoError(t, err)
 			} else {
-				requireRefused(t, sink, sinktest.Upload(0), `exchange "later", routing key "": no queue takes the message`, "bind a queue", false)
+				requireRefused(t, sink, sinktest.Upload(0), `exchange "later", routing key "": no queue takes the message`, "bind a queue")
 				require.NoError(t, r.ExchangeDelete("later", false, false))
 			}
 			// While the connection lasts, then after it.
@@ -197,7 +241,7 @@ func TestRejected(t *testing.T) {
 	queue := s.queue(t, r, amqp.Table{"x-max-length": 1, "x-overflow": "reject-publish"})
 	sink := open(t, s.address(), queue)
 	require.NoError(t, send(t, sink, sinktest.Upload(0)))
-	requireRefused(t, sink, sinktest.Upload(1), "the broker rejected the message", "reject-publish", false)
+	requireRefused(t, sink, sinktest.Upload(1), "the broker rejected the message", "reject-publish")
 	require.Len(t, r.all(t, queue), 1)
 	require.NoError(t, send(t, sink, sinktest.Upload(1)))
 }
@@ -239,18 +283,18 @@ func TestLogin(t *testing.T) {
 	r := s.reader(t)
 	queue := s.queue(t, r, nil)
 	e := sinktest.Upload(0)
-	requireRefused(t, open(t, s.address(), queue, func(c *Config) { c.Password = "s3cret" }), e, "the login is refused", "password", false)
+	requireRefused(t, open(t, s.address(), queue, func(c *Config) { c.Password = "s3cret" }), e, "the login is refused", "password")
 	requireRefused(t, open(t, s.address(), queue, func(c *Config) { c.VHost = "none" }), e,
-		`vhost "none": cannot be opened: NOT_ALLOWED - vhost none not found`, "vhost", false)
+		`vhost "none": cannot be opened: NOT_ALLOWED - vhost none not found`, "vhost")
 	s.ctl(t, "add_user", "reader", "s3cret")
 	defer s.ctl(t, "delete_user", "reader")
 	as := func(c *Config) { c.Username, c.Password = "reader", "s3cret" }
 	requireRefused(t, open(t, s.address(), queue, as), e,
-		`vhost "/": cannot be opened: NOT_ALLOWED - access to vhost "..." refused for user "..."`, "permissions", false)
+		`vhost "/": cannot be opened: NOT_ALLOWED - access to vhost "..." refused for user "..."`, "permissions")
 	s.ctl(t, "set_permissions", "reader", "", "", ".*")
 	sink := open(t, s.address(), queue, as, func(c *Config) { c.Exchange = "amq.topic" })
-	requireRefused(t, sink, e, `exchange "amq.topic": the user may not write to it`, "write", true)
-	requireRefused(t, open(t, s.address(), queue, as), e, `exchange "amq.default": the user may not write to it`, "write", true)
+	requireRefused(t, sink, e, `exchange "amq.topic": the user may not write to it`, "write")
+	requireRefused(t, open(t, s.address(), queue, as), e, `exchange "amq.default": the user may not write to it`, "write")
 
 	// The password is replaced on both sides.
 	file := filepath.Join(t.TempDir(), "password")
@@ -316,12 +360,12 @@ func TestTLS(t *testing.T) {
 	require.NoError(t, sink.Check(t.Context()))
 	require.NoError(t, send(t, sink, e))
 	require.Len(t, r.all(t, queue), 1)
-	requireRefused(t, open(t, secure, queue, func(c *Config) { c.UseTLS = true }), e, "its certificate is signed by an unknown authority", "tls.ca_file", false)
-	requireRefused(t, open(t, secure, queue, trust, func(c *Config) { c.TLS.ServerName = "example.com" }), e, "its certificate is for another host", "tls.server_name", false)
-	requireRefused(t, open(t, s.address(), queue, trust), e, "it does not speak TLS", "use_tls", false)
+	requireRefused(t, open(t, secure, queue, func(c *Config) { c.UseTLS = true }), e, "its certificate is signed by an unknown authority", "tls.ca_file")
+	requireRefused(t, open(t, secure, queue, trust, func(c *Config) { c.TLS.ServerName = "example.com" }), e, "its certificate is for another host", "tls.server_name")
+	requireRefused(t, open(t, s.address(), queue, trust), e, "it does not speak TLS", "use_tls")
 	requireRefused(t, open(t, secure, queue, trust, func(c *Config) {
 		c.Mechanism, c.Username, c.Password = external, "", ""
-	}), e, "the broker does not offer EXTERNAL", "mechanism", false)
+	}), e, "the broker does not offer EXTERNAL", "mechanism")
 	err := send(t, open(t, secure, queue), e)
 	require.Error(t, err)
 	require.False(t, retry.IsPermanent(err))
@@ -397,5 +441,5 @@ func TestSecondAddress(t *testing.T) {
 	sink := open(t, "127.0.0.1:1", queue, func(c *Config) { c.Addresses = append(c.Addresses, s.address()) })
 	require.NoError(t, sink.Check(t.Context()))
 	require.NoError(t, send(t, sink, sinktest.Upload(0)))
-	requireRefused(t, open(t, "127.0.0.1:1", queue), sinktest.Upload(0), "connection refused", "nothing listens", false)
+	requireRefused(t, open(t, "127.0.0.1:1", queue), sinktest.Upload(0), "connection refused", "nothing listens")
 }

@@ -157,13 +157,20 @@ func (c *clients) get() (redis.UniversalClient, error) {
 	return c.client, nil
 }
 
-// close ends the connections, and what is under way on them.
-func (c *clients) close() {
+// renew ends the client, and what is under way on it; the next get makes a new one.
+func (c *clients) renew() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.closed = true
 	if c.client != nil {
 		_ = c.client.Close()
 		c.client = nil
 	}
+}
+
+// close ends the connections, and what is under way on them.
+func (c *clients) close() {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
+	c.renew()
 }

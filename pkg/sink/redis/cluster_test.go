@@ -172,7 +172,7 @@ sentinel failover-timeout mymaster 2000
 	unknown := open(t, sentinel.address(), func(c *Config) {
 		c.Mode, c.MasterName, c.SentinelPassword = modeSentinel, "another", "hunter2"
 	})
-	requireRefused(t, unknown, `the sentinels do not know the master "another"`, "master_name", false)
+	requireRefused(t, unknown, `the sentinels do not know the master "another"`, "master_name")
 
 	require.Eventually(t, func() bool {
 		return strings.Contains(master.client().Info(t.Context(), "replication").Val(), "state=online")

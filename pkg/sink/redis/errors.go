@@ -70,39 +70,49 @@ func (s *Sink) judge(err error, key string) error {
 	return s.fail(text, err, hint)
 }
 
-// refusals are answers by how they begin. What concerns the login is transient, unlike what concerns the key
-// or the event: a password is replaced on both sides, but never at the same moment.
+// blame says whether an answer blames the event.
+type blame int
+
+const (
+	never  blame = iota
+	chosen       // where key_expression chose the key for it
+	always
+)
+
+// refusals are answers by how they begin. Only the size of an event is its own fault, and a key that key_expression chose
+// for it: what is in the way otherwise is corrected while the event waits.
 var refusals = []struct {
-	prefix    string
-	text      string // instead of the server's; %q is the key
-	hint      string
-	permanent bool
+	prefix string
+	text   string // instead of the server's; %q is the key
+	hint   string
+	blame  blame
 }{
-	{"NOAUTH", "the login is refused", "set password_file, and username if it is not the default user", false},
-	{"WRONGPASS", "the login is refused", "check username and the password; for TencentDB for Redis leave username empty and write account@password", false},
-	{"ERR invalid password", "the login is refused", "check the password; for TencentDB for Redis a custom account is account@password", false},
-	{"ERR AUTH", "the server expects no password", "remove password and password_file, or set a password on the server", false},
-	{"ERR Client sent AUTH", "the server expects no password", "remove password and password_file, or set a password on the server", false},
-	{"NOPERM", "key %q: the user may not write to it", "grant the user the command and the key, such as ACL SETUSER vodrelay +@connection +xadd ~vod-events; dedup_window needs +eval +exists +set +pexpire and ~vodrelay:seen:* too, replicas +wait", true},
-	{"WRONGTYPE", "key %q: holds another type of value", "delete the key, or choose another in key or key_expression", true},
-	{"OOM", "the server is out of memory", "raise maxmemory, or let consumers delete what they have read (max_length)", false},
-	{"READONLY", "the server is a replica", "name the master in addresses, or its sentinels with mode sentinel", false},
-	{"MISCONF", "the server takes no writes, since it cannot save", "see the server's log: is its disk full?", false},
-	{"LOADING", "the server is still loading its data", "wait", false},
-	{"MASTERDOWN", "the server has lost its master", "start the master", false},
-	{"NOREPLICAS", "too few replicas are connected", "start the replicas (min-replicas-to-write)", false},
-	{"CLUSTERDOWN", "the cluster is down", "see CLUSTER INFO: is each slot served?", false},
-	{"TRYAGAIN", "key %q: is being moved in the cluster", "wait", false},
-	{"MOVED", "key %q: is on another server of a cluster", "set mode to cluster; if it is, wait until the cluster has settled", false},
-	{"ASK", "key %q: is being moved in the cluster", "wait", false},
-	{"CROSSSLOT", "key %q: is in another slot than its mark for deduplication", "set dedup_window to 0, or choose a key with a hash tag, such as {vod}:events", true},
-	{"ERR This instance has cluster support disabled", "the server is not part of a cluster", "set mode to single", false},
-	{"BUSY", "the server is busy with a script", "wait, or see SCRIPT KILL", false},
-	{"ERR Protocol error: invalid bulk length", "key %q: the event is too large", "raise proto-max-bulk-len of the server", true},
-	{"ERR string exceeds maximum allowed size", "key %q: the event is too large", "raise proto-max-bulk-len of the server", true},
-	{"ERR max number of clients reached", "the server has no connection left", "raise maxclients", false},
-	{"ERR DB index is out of range", "the database does not exist", "correct db", false},
-	{"ERR unknown command", "the server does not know the command", "use a newer server (XADD came with Redis 5), or another command", false},
+	{"NOAUTH", "the login is refused", "set password_file, and username if it is not the default user", never},
+	{"WRONGPASS", "the login is refused", "check username and the password; for TencentDB for Redis leave username empty and write account@password", never},
+	{"ERR invalid password", "the login is refused", "check the password; for TencentDB for Redis a custom account is account@password", never},
+	{"ERR AUTH", "the server expects no password", "remove password and password_file, or set a password on the server", never},
+	{"ERR Client sent AUTH", "the server expects no password", "remove password and password_file, or set a password on the server", never},
+	{"NOPERM", "key %q: the user may not write to it", "grant the user the command and the key, such as ACL SETUSER vodrelay +@connection +xadd ~vod-events; dedup_window needs +eval +exists +set +pexpire and ~vodrelay:seen:* too, replicas +wait", never},
+	{"WRONGTYPE", "key %q: holds another type of value", "delete the key, or choose another in key or key_expression", never},
+	{"OOM", "the server is out of memory", "raise maxmemory, or let consumers delete what they have read (max_length)", never},
+	{"READONLY", "the server is a replica", "name the master in addresses, or its sentinels with mode sentinel", never},
+	{"MISCONF", "the server takes no writes, since it cannot save", "see the server's log: is its disk full?", never},
+	{"LOADING", "the server is still loading its data", "wait", never},
+	{"MASTERDOWN", "the server has lost its master", "start the master", never},
+	{"NOREPLICAS", "too few replicas are connected", "start the replicas (min-replicas-to-write)", never},
+	{"CLUSTERDOWN", "the cluster is down", "see CLUSTER INFO: is each slot served?", never},
+	{"TRYAGAIN", "key %q: is being moved in the cluster", "wait", never},
+	{"MOVED", "key %q: is on another server of a cluster", "set mode to cluster; if it is, wait until the cluster has settled", never},
+	{"ASK", "key %q: is being moved in the cluster", "wait", never},
+	{"CROSSSLOT", "key %q: is in another slot than its mark for deduplication", "set dedup_window to 0, or choose a key with a hash tag, such as {vod}:events", chosen},
+	{"ERR This instance has cluster support disabled", "the server is not part of a cluster", "set mode to single", never},
+	{"BUSY", "the server is busy with a script", "wait, or see SCRIPT KILL", never},
+	{"ERR Protocol error: invalid bulk length", "key %q: the event is too large", "raise proto-max-bulk-len of the server", always},
+	{"ERR string exceeds maximum allowed size", "key %q: the event is too large", "raise proto-max-bulk-len of the server", always},
+	{"ERR Elements are too large", "key %q: the event is too large", "the server takes 1 GiB in one entry", always},
+	{"ERR max number of clients reached", "the server has no connection left", "raise maxclients", never},
+	{"ERR DB index is out of range", "the database does not exist", "correct db", never},
+	{"ERR unknown command", "the server does not know the command", "use a newer server (XADD came with Redis 5), or another command", never},
 }
 
 // late reports an end of time, of the context or of the connection.
@@ -128,7 +138,7 @@ func (s *Sink) refused(answer string, err error, key string) error {
 			text = fmt.Sprintf(text, key)
 		}
 		failed := s.fail(text, err, r.hint)
-		if r.permanent {
+		if r.blame == always || r.blame == chosen && s.key != nil {
 			return retry.Permanent(failed)
 		}
 		return failed

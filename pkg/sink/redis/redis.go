@@ -27,6 +27,7 @@ import (
 	"github.com/vodrelay/vodrelay/pkg/event"
 	"github.com/vodrelay/vodrelay/pkg/expression"
 	"github.com/vodrelay/vodrelay/pkg/sink/internal/group"
+	"github.com/vodrelay/vodrelay/pkg/sink/internal/renew"
 	"github.com/vodrelay/vodrelay/pkg/sink/internal/tlsconf"
 )
 
@@ -44,6 +45,7 @@ type Sink struct {
 	log     *zap.Logger
 	clients *clients
 	batches *group.Batcher[*item]
+	watch   renew.Watch
 
 	ctx    context.Context // of the pipelines
 	cancel context.CancelFunc
@@ -98,7 +100,11 @@ func (s *Sink) Send(ctx context.Context, e event.Event) error {
 	if err != nil {
 		return err
 	}
-	return s.judge(s.batches.Submit(ctx, it), it.key)
+	err = s.judge(s.batches.Submit(ctx, it), it.key)
+	if s.watch.Lasts(err) {
+		s.clients.renew()
+	}
+	return err
 }
 
 // Close sends what waits and ends the connections.

@@ -24,12 +24,43 @@ func TestContract(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := startServer(t, "--requirepass", "hunter2")
+			other := startServer(t, "--requirepass", "hunter2", "--maxmemory", "1") // takes nothing
 			reader := s.client(func(o *redis.Options) { o.Password = "hunter2" })
 			sinktest.Run(t, func(t *testing.T) sinktest.Harness {
-				require.NoError(t, reader.FlushAll(t.Context()).Err())
+				do := func(args ...any) func(t *testing.T) {
+					return func(t *testing.T) { t.Helper(); require.NoError(t, reader.Do(t.Context(), args...).Err()) }
+				}
+				mistake := func(name string, wrong, fix []any) sinktest.Mistake {
+					return sinktest.Mistake{Name: name, Make: do(wrong...), Fix: do(fix...)}
+				}
+				do("flushall")(t)
+				user := []any{"acl", "setuser", "vodrelay", "reset", "on", ">s3cret", "~*", "&*", "+@all"}
+				do(user...)(t)
+				require.NoError(t, other.client(func(o *redis.Options) { o.Password = "hunter2" }).Do(t.Context(), user...).Err())
 				w := wire.New(t, s.address())
 				harness := sinktest.Harness{
-					Sink: open(t, w.Address(), change, func(c *Config) { c.Password = "hunter2" }),
+					Sink: open(t, w.Address(), change, func(c *Config) { c.Username, c.Password = "vodrelay", "s3cret" }),
+					Mistakes: []sinktest.Mistake{
+						mistake("right on the key withdrawn", []any{"acl", "setuser", "vodrelay", "resetkeys", "~other"}, []any{"acl", "setuser", "vodrelay", "allkeys"}),
+						mistake("command forbidden", []any{"acl", "setuser", "vodrelay", "-@write", "-eval"}, []any{"acl", "setuser", "vodrelay", "+@all"}),
+						mistake("another value in its place", []any{"set", stream, "x"}, []any{"del", stream}),
+						mistake("out of memory", []any{"config", "set", "maxmemory", "1"}, []any{"config", "set", "maxmemory", "0"}),
+						mistake("too few replicas", []any{"config", "set", "min-replicas-to-write", "9"}, []any{"config", "set", "min-replicas-to-write", "0"}),
+						{
+							Name: "password replaced",
+							Make: func(t *testing.T) {
+								do("acl", "setuser", "vodrelay", "resetpass", ">an0ther")(t)
+								do("client", "kill", "user", "vodrelay")(t)
+							},
+							Fix: do("acl", "setuser", "vodrelay", "resetpass", ">s3cret"),
+						},
+						mistake("server made a replica", []any{"replicaof", "127.0.0.1", strconv.Itoa(other.port)}, []any{"replicaof", "no", "one"}),
+						{
+							Name: "name leads to another server",
+							Make: func(*testing.T) { w.Lead(other.address()); w.Cut() },
+							Fix:  func(*testing.T) { w.Lead(s.address()) }, // the connections that there are stay where they are
+						},
+					},
 					Received: func(t *testing.T) [][]byte {
 						if name != "lpush" {
 							return bodies(entries(t, reader, stream))
@@ -43,7 +74,7 @@ func TestContract(t *testing.T) {
 					Break:   func(*testing.T) { w.Down() },
 					Mend:    func(*testing.T) { w.Up() },
 					Stall:   func(*testing.T) func() { return w.Stall() },
-					Secrets: []string{"hunter2"},
+					Secrets: []string{"hunter2", "s3cret", "an0ther"},
 				}
 				if name != "lpush" {
 					harness.IDs = func(t *testing.T) (ids []string) {

@@ -3,6 +3,7 @@ package sinktest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"testing"
@@ -173,6 +174,58 @@ func outage(t *testing.T, h Harness) {
 	h.Mend(t)
 	h.requireRecovery(t, Upload(2))
 	h.requireHolds(t, before)
+}
+
+// mistakes checks that what an operator does wrong costs no event: none of its errors is permanent, each has a
+// hint, and the sink accepts the event by itself after the correction.
+func mistakes(t *testing.T, h Harness) {
+	if len(h.Mistakes) == 0 {
+		t.Skip("the harness has no Mistakes")
+	}
+	require.NoError(t, h.Sink.Send(deadline(t), Upload(0)))
+	for i, m := range h.Mistakes {
+		t.Run(m.Name, func(t *testing.T) {
+			m.Make(t)
+			e := Upload(i + 1)
+			failures := 0
+			// What was under way when the mistake was made may still be accepted.
+			h.poll(t, "the mistake has no effect", func() error {
+				ctx, cancel := context.WithTimeout(context.Background(), prompt)
+				defer cancel()
+				err := h.Sink.Send(ctx, e)
+				if err != nil {
+					h.requireTransient(t, err)
+					require.NotEmpty(t, retry.Hint(err), "no hint on: %v", err)
+					failures++
+				}
+				if failures < 3 {
+					return fmt.Errorf("%d failures, the last: %v", failures, err)
+				}
+				return nil
+			})
+			m.Fix(t)
+			h.requireRecovery(t, e)
+		})
+	}
+}
+
+// refused checks that an event which is itself to blame is refused permanently, and harms no other.
+func refused(t *testing.T, h Harness) {
+	if len(h.Refused) == 0 {
+		t.Skip("the harness has no Refused")
+	}
+	for reason, e := range h.Refused {
+		h.poll(t, "not refused: "+reason, func() error {
+			err := h.Sink.Send(deadline(t), e)
+			if !retry.IsPermanent(err) {
+				return fmt.Errorf("must be permanent: %v", err)
+			}
+			h.requireNoSecret(t, err)
+			require.NotEmpty(t, retry.Hint(err), "no hint on: %v", err)
+			return nil
+		})
+	}
+	h.requireRecovery(t, Upload(0))
 }
 
 // requireRecovery sends e until it is accepted.

@@ -48,16 +48,27 @@ type Harness struct {
 	// Stall makes the target take what it is sent but not answer, until the returned function is called.
 	// Optional.
 	Stall func(t *testing.T) (resume func())
+	// Mistakes are those of an operator that can be staged at the target. Each is corrected before the next.
+	Mistakes []Mistake
+	// Refused are events that are themselves to blame, by the reason why the target never takes them.
+	Refused map[string]event.Event
 	// MaxBody is the most bytes that the target takes in one event; 0 means that it takes 5 MB.
 	MaxBody int
 	// Secrets must appear in no error, such as the password of the target.
 	Secrets []string
 }
 
+// Mistake is one of an operator, such as a right that was withdrawn. While it lasts every event fails; after Fix
+// each is accepted.
+type Mistake struct {
+	Name      string
+	Make, Fix func(t *testing.T)
+}
+
 // Limits of time. They are generous since they only bound a failure.
 const (
 	prompt  = 5 * time.Second  // a cancelled Send returns within it
-	patient = 30 * time.Second // anything that may depend on a real server
+	patient = 30 * time.Second // anything that may depend on a real server, and the return of a sink
 )
 
 // Run checks the contract, with a new harness for each part of it. The options are passed to goleak, for
@@ -76,6 +87,8 @@ func Run(t *testing.T, newSink func(t *testing.T) Harness, options ...goleak.Opt
 		{"Cancelled", cancelled},
 		{"Stalled", stalled},
 		{"Outage", outage},
+		{"Mistakes", mistakes},
+		{"Refused", refused},
 		{"Check", check},
 		{"Close", closing},
 	} {

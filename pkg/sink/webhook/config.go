@@ -16,7 +16,7 @@ import (
 
 // Config is what the sink's own keys say.
 type Config struct {
-	URL         string            `mapstructure:"url" doc:"Where events are sent, https://host/path. A user and password in it become basic authentication."`
+	URL         string            `mapstructure:"url" doc:"Where events are sent, https://host/path. A user and password in it become basic authentication. An answer of 2xx accepts the event; 400, 410, 413, 414, 415 and 422 make it a dead letter; after every other one it is sent again."`
 	Method      string            `mapstructure:"method" enum:"POST,PUT,PATCH" default:"POST" doc:"HTTP method."`
 	Format      event.Format      `mapstructure:"format" enum:"callback,cloudevents,cloudevents-binary" default:"callback" doc:"Form of the body: callback (what VOD's normal callback would POST), cloudevents (a CloudEvents 1.0 object in JSON) or cloudevents-binary (the callback body, attributes in ce- headers)."`
 	Headers     map[string]string `mapstructure:"headers" secret:"true" doc:"Further headers, name to value."`

@@ -25,15 +25,10 @@ func WithBearer(token func() (string, error)) Option {
 // WithRoots trusts these certificates instead of the system's, unless tls.ca_file is set.
 func WithRoots(roots *x509.CertPool) Option {
 	return func(s *Sink) {
-		if tls := s.transport.TLSClientConfig; tls.RootCAs == nil {
+		if tls := s.transport.Load().TLSClientConfig; tls.RootCAs == nil {
 			tls.RootCAs = roots
 		}
 	}
-}
-
-// WithRetry has answers with these codes be transient, too.
-func WithRetry(codes ...int) Option {
-	return func(s *Sink) { s.retry = slices.Clone(codes) }
 }
 
 // extend adds the extensions where the format has its attributes.

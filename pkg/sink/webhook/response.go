@@ -3,7 +3,6 @@ package webhook
 import (
 	"fmt"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -23,7 +22,7 @@ func (s *Sink) judge(res *http.Response, now time.Time) error {
 	}
 	err := fmt.Errorf("%s answered %s", s.origin, statusText(code))
 	err = retry.WithHint(err, statusHint(res))
-	if !transient(code) && !slices.Contains(s.retry, code) {
+	if refusals[code] {
 		return retry.Permanent(err)
 	}
 	if wait := retryAfter(res.Header.Get("Retry-After"), now); wait > 0 {
@@ -32,14 +31,15 @@ func (s *Sink) judge(res *http.Response, now time.Time) error {
 	return err
 }
 
-// transient reports whether the same event may be accepted later. 407 is a proxy's, which knows nothing of
-// the event.
-func transient(code int) bool {
-	switch code {
-	case http.StatusProxyAuthRequired, http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
-		return true
-	}
-	return code >= 500
+// refusals are the answers that blame the event itself. Every other one is about the endpoint, the way there or the
+// configuration, and ends when that is corrected.
+var refusals = map[int]bool{
+	http.StatusBadRequest:            true,
+	http.StatusGone:                  true,
+	http.StatusRequestEntityTooLarge: true,
+	http.StatusRequestURITooLong:     true,
+	http.StatusUnsupportedMediaType:  true,
+	http.StatusUnprocessableEntity:   true,
 }
 
 const proxyAuthHint = "put the proxy's user and password into proxy, http://user:password@host:port"
@@ -57,9 +57,11 @@ func statusHint(res *http.Response) string {
 	case http.StatusProxyAuthRequired:
 		return proxyAuthHint
 	case http.StatusGone:
-		return "the endpoint is gone for good: correct url, or remove the sink"
+		return "the endpoint does not want this event any more: correct url, or filter such events out with when"
 	case http.StatusRequestEntityTooLarge:
 		return "raise the limit of the request body at the endpoint, in nginx client_max_body_size"
+	case http.StatusRequestURITooLong:
+		return "raise the limit of the request line at the endpoint, or shorten url"
 	case http.StatusUnsupportedMediaType:
 		return "choose a format that the endpoint takes"
 	case http.StatusTooManyRequests:
@@ -68,8 +70,10 @@ func statusHint(res *http.Response) string {
 		switch {
 		case code >= 500:
 			return "see the endpoint's log"
-		case code >= 400:
+		case refusals[code]:
 			return "the endpoint refuses the event; see its log"
+		case code >= 400:
+			return "see the endpoint's log, and check url, method and headers; the event waits until it is accepted"
 		case code >= 300:
 			return redirectHint(res)
 		}

@@ -1,6 +1,7 @@
 // Package webhook is the sink that sends each event to an HTTP endpoint. An answer of 2xx accepts the event;
-// 408, 425, 429, 5xx and trouble on the network are worth another attempt; every other answer refuses the
-// event for good. Redirects are not followed.
+// 400, 410, 413, 414, 415 and 422 refuse it permanently. Every other answer, redirects included, is trouble of the
+// endpoint or its operator, as is trouble on the network: the event is sent again until that is over. Redirects are not
+// followed.
 //
 // Each request has the event's DedupID in Idempotency-Key, with a secret also in webhook-id, so that a receiver
 // can tell an event that is sent again.
@@ -26,6 +27,7 @@ import (
 	"github.com/vodrelay/vodrelay/pkg/retry"
 	"github.com/vodrelay/vodrelay/pkg/sink/internal/ceheader"
 	"github.com/vodrelay/vodrelay/pkg/sink/internal/neterr"
+	"github.com/vodrelay/vodrelay/pkg/sink/internal/renew"
 	"github.com/vodrelay/vodrelay/pkg/sink/internal/tlsconf"
 )
 
@@ -48,14 +50,14 @@ type Sink struct {
 	host      string      // of the header Host, "" for that of target
 	files     map[string]*secretfile.File
 	secret    func() (string, error) // nil: no signature
-	transport *http.Transport
+	transport atomic.Pointer[http.Transport]
+	watch     renew.Watch
 	log       *zap.Logger
 	closed    atomic.Bool
 
 	// What options say.
 	extensions []event.Attribute
 	bearer     func() (string, error) // nil: none
-	retry      []int                  // codes
 }
 
 // New makes the sink. It reads the files but does not connect.
@@ -75,14 +77,14 @@ func New(cfg Config, log *zap.Logger, options ...Option) (*Sink, error) {
 		log.Warn(tlsconf.InsecureWarning)
 	}
 	s := &Sink{
-		method:    cfg.Method,
-		origin:    target.Scheme + "://" + target.Host,
-		format:    cfg.Format,
-		header:    http.Header{"User-Agent": {"vodrelay"}},
-		files:     make(map[string]*secretfile.File),
-		transport: transport,
-		log:       log,
+		method: cfg.Method,
+		origin: target.Scheme + "://" + target.Host,
+		format: cfg.Format,
+		header: http.Header{"User-Agent": {"vodrelay"}},
+		files:  make(map[string]*secretfile.File),
+		log:    log,
 	}
+	s.transport.Store(transport)
 	for name, value := range cfg.Headers {
 		if http.CanonicalHeaderKey(name) == "Host" {
 			s.host = value
@@ -150,14 +152,24 @@ func (s *Sink) Send(ctx context.Context, e event.Event) error {
 		}
 	}
 	res, body, err := s.exchange(ctx, req, cancel) //nolint:bodyclose // exchange reads and closes it
-	if err != nil {
-		return err
+	if err == nil {
+		if err = s.judge(res, time.Now()); err != nil {
+			s.logRefusal(req, res.StatusCode, e.ID, body)
+		}
 	}
-	err = s.judge(res, time.Now())
-	if err != nil {
-		s.logRefusal(req, res.StatusCode, e.ID, body)
+	if s.watch.Lasts(err) {
+		s.renew()
 	}
 	return err
+}
+
+// renew has the next requests go over new connections: those that are kept may lead to where the name of the endpoint was
+// before.
+func (s *Sink) renew() {
+	old := s.transport.Load()
+	if s.transport.CompareAndSwap(old, old.Clone()) {
+		old.CloseIdleConnections()
+	}
 }
 
 // request makes a request with the configured headers. cancel ends it and must be called.
@@ -200,7 +212,13 @@ func (s *Sink) request(ctx context.Context, method string, body []byte) (*http.R
 // becomes of the body.
 func (s *Sink) exchange(ctx context.Context, req *http.Request, cancel context.CancelFunc) (*http.Response, []byte, error) {
 	// Not http.Client: it would follow redirects, and put the URL into errors.
-	res, err := s.transport.RoundTrip(req)
+	transport := s.transport.Load()
+	defer func() {
+		if transport != s.transport.Load() || s.closed.Load() {
+			transport.CloseIdleConnections() // nobody will do so after this
+		}
+	}()
+	res, err := transport.RoundTrip(req)
 	if err != nil {
 		s.log.Debug("exchange failed", zap.String("endpoint", s.origin), zap.Error(err))
 		return nil, nil, describe(ctx, s.origin, err)
@@ -265,6 +283,6 @@ func (s *Sink) Check(ctx context.Context) error {
 // Close ends the idle connections, and makes further Sends fail.
 func (s *Sink) Close(context.Context) error {
 	s.closed.Store(true)
-	s.transport.CloseIdleConnections()
+	s.transport.Load().CloseIdleConnections()
 	return nil
 }

@@ -1,7 +1,9 @@
 package webhook
 
 import (
+	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"io"
 	"net"
@@ -12,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -77,23 +80,55 @@ func (c *capture) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // endpoint is one that can be switched off and on again, on the same port.
 type endpoint struct {
-	address string
-	server  *http.Server
-	done    chan struct{}
+	address  string
+	listener net.Listener
+	server   *http.Server
+	done     chan struct{}
+	moved    atomic.Int32 // what was started before a move answers 404
 
-	mu     sync.Mutex
-	bodies [][]byte
-	ids    []string
-	stall  chan struct{}
+	mu          sync.Mutex
+	bodies      [][]byte
+	ids         []string
+	stall       chan struct{}
+	answer      int // 0: it accepts
+	location    string
+	certificate tls.Certificate // none: no TLS
 }
 
 func (p *endpoint) start(t *testing.T) {
 	listener, err := net.Listen("tcp", p.address)
 	require.NoError(t, err)
 	p.address = listener.Addr().String()
-	p.server = &http.Server{Handler: p, ReadHeaderTimeout: time.Minute}
+	p.listener = listener
+	mine := p.moved.Load()
+	p.server = &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if p.moved.Load() > mine {
+			w.WriteHeader(http.StatusNotFound)
+			return
+		}
+		p.ServeHTTP(w, r)
+	})}
 	p.done = make(chan struct{})
+	if p.certificate.Certificate != nil {
+		listener = tls.NewListener(listener, &tls.Config{Certificates: []tls.Certificate{p.certificate}})
+	}
 	go func() { defer close(p.done); _ = p.server.Serve(listener) }()
+}
+
+// answers has the endpoint give this answer to all that it is sent.
+func (p *endpoint) answers(code int, location string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.answer, p.location = code, location
+}
+
+// mistake is one of the endpoint's operator that shows as this answer.
+func (p *endpoint) mistake(name string, code int, location string) sinktest.Mistake {
+	return sinktest.Mistake{
+		Name: name,
+		Make: func(*testing.T) { p.answers(code, location) },
+		Fix:  func(*testing.T) { p.answers(0, "") },
+	}
 }
 
 func (p *endpoint) stop(t *testing.T) {
@@ -107,8 +142,13 @@ func (p *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	p.mu.Lock()
-	stall := p.stall
+	stall, answer, location := p.stall, p.answer, p.location
 	p.mu.Unlock()
+	if answer != 0 {
+		w.Header().Set("Location", location)
+		w.WriteHeader(answer)
+		return
+	}
 	if stall != nil {
 		select {
 		case <-stall:
@@ -121,6 +161,10 @@ func (p *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusBadRequest)
 		return
 	}
+	if bytes.Contains(body, []byte("Refused")) {
+		w.WriteHeader(http.StatusUnprocessableEntity)
+		return
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.bodies, p.ids = append(p.bodies, body), append(p.ids, r.Header.Get("Idempotency-Key"))
@@ -128,11 +172,13 @@ func (p *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func TestContract(t *testing.T) {
 	sinktest.Run(t, func(t *testing.T) sinktest.Harness {
-		p := &endpoint{address: "127.0.0.1:0"}
+		cert, ca, _ := certificate(t, time.Now().Add(time.Hour))
+		other, _, _ := certificate(t, time.Now().Add(time.Hour))
+		p := &endpoint{address: "127.0.0.1:0", certificate: cert}
 		p.start(t)
 		t.Cleanup(func() { p.stop(t) })
 		return sinktest.Harness{
-			Sink: open(t, "http://vod:hunter2@"+p.address+"/hook?token=t0ken"),
+			Sink: open(t, "https://vod:hunter2@"+p.address+"/hook?token=t0ken", func(c *Config) { c.TLS.CAFile = ca }),
 			Received: func(*testing.T) [][]byte {
 				p.mu.Lock()
 				defer p.mu.Unlock()
@@ -151,9 +197,39 @@ func TestContract(t *testing.T) {
 				set(stall)
 				return func() { set(nil); close(stall) }
 			},
+			Mistakes: []sinktest.Mistake{
+				p.mistake("password replaced", http.StatusUnauthorized, ""),
+				p.mistake("rights withdrawn", http.StatusForbidden, ""),
+				p.mistake("path not there", http.StatusNotFound, ""),
+				p.mistake("method not allowed", http.StatusMethodNotAllowed, ""),
+				p.mistake("proxy in the way", http.StatusProxyAuthRequired, ""),
+				p.mistake("moved", http.StatusPermanentRedirect, "https://example.com/?token=t0ken"),
+				{Name: "name moved to another host", Make: p.move, Fix: p.start},
+				{
+					Name: "certificate replaced",
+					Make: func(t *testing.T) { p.restart(t, other) },
+					Fix:  func(t *testing.T) { p.restart(t, cert) },
+				},
+			},
+			Refused: map[string]event.Event{"validation": {ID: "r", Type: "Refused", Raw: []byte(`{"EventType":"Refused"}`)}},
 			Secrets: []string{"hunter2", "t0ken"},
 		}
 	})
+}
+
+// move leaves the connections that there are to a host which is no endpoint any more.
+func (p *endpoint) move(t *testing.T) {
+	require.NoError(t, p.listener.Close())
+	<-p.done
+	p.moved.Add(1)
+	old := p.server
+	t.Cleanup(func() { _ = old.Close() })
+}
+
+func (p *endpoint) restart(t *testing.T, certificate tls.Certificate) {
+	p.stop(t)
+	p.certificate = certificate
+	p.start(t)
 }
 
 func TestRequest(t *testing.T) {
@@ -259,13 +335,13 @@ func TestStatus(t *testing.T) {
 			continue
 		}
 		require.Error(t, err, code)
-		again := code == 407 || code == 408 || code == 425 || code == 429 || code >= 500
-		require.Equal(t, !again, retry.IsPermanent(err), code)
+		refused := slices.Contains([]int{400, 410, 413, 414, 415, 422}, code)
+		require.Equal(t, refused, retry.IsPermanent(err), code)
 		require.Zero(t, retry.Delay(err))
 		require.NotEmpty(t, retry.Hint(err), code)
 		require.Equal(t, server.URL+" answered "+statusText(code), err.Error())
 	}
-	for status, hint := range map[int]string{401: "credentials", 403: "credentials", 404: "path", 405: "method", 410: "gone", 413: "client_max_body_size"} {
+	for status, hint := range map[int]string{401: "credentials", 403: "credentials", 404: "path", 405: "method", 410: "filter", 413: "client_max_body_size"} {
 		code = status
 		require.Contains(t, retry.Hint(s.Send(t.Context(), sinktest.Upload(0))), hint)
 	}
@@ -292,7 +368,7 @@ func TestRetryAfter(t *testing.T) {
 	} {
 		require.Equal(t, want, retryAfter(value, now), value)
 	}
-	for code, want := range map[int]time.Duration{429: 7 * time.Second, 503: 7 * time.Second, 500: 7 * time.Second, 400: 0, 301: 0} {
+	for code, want := range map[int]time.Duration{429: 7 * time.Second, 503: 7 * time.Second, 500: 7 * time.Second, 404: 7 * time.Second, 400: 0, 413: 0} {
 		server := serve(t, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Retry-After", "7")
 			w.WriteHeader(code)
@@ -331,7 +407,7 @@ func TestRedirect(t *testing.T) {
 	} {
 		to = location
 		for _, err := range []error{s.Send(t.Context(), sinktest.Upload(0)), s.Check(t.Context())} {
-			require.True(t, retry.IsPermanent(err))
+			require.False(t, retry.IsPermanent(err))
 			require.Equal(t, "redirects are not followed: set url to the final address"+hint, retry.Hint(err))
 			require.NotContains(t, err.Error(), "t0ken")
 		}

@@ -11,11 +11,11 @@ import (
 // Wire forwards to one server until the test ends.
 type Wire struct {
 	t       testing.TB
-	target  string
 	address string
 	work    sync.WaitGroup
 
 	mu       sync.Mutex
+	target   string
 	listener net.Listener // nil while down
 	conns    map[net.Conn]struct{}
 	hold     chan struct{} // answers wait for it; nil: they do not
@@ -64,6 +64,13 @@ func (w *Wire) Down() {
 	w.Cut()
 }
 
+// Lead has new connections go to another server, as when a name or an address has moved. Those that there are stay.
+func (w *Wire) Lead(target string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.target = target
+}
+
 // Cut ends every connection, whatever is under way on it. New ones work.
 func (w *Wire) Cut() {
 	w.mu.Lock()
@@ -96,11 +103,13 @@ func (w *Wire) accept(listener net.Listener) {
 		if err != nil {
 			return
 		}
-		network := "tcp"
-		if w.target[0] == '/' {
+		w.mu.Lock()
+		network, target := "tcp", w.target
+		w.mu.Unlock()
+		if target[0] == '/' {
 			network = "unix"
 		}
-		server, err := net.Dial(network, w.target)
+		server, err := net.Dial(network, target)
 		if err != nil {
 			_ = client.Close()
 			continue
