@@ -198,10 +198,10 @@ func TestParcelsThroughTheDaemon(t *testing.T) {
 	require.Contains(t, out, `"FileUploadEvent"`)
 	code, _, log = run("parcels", "show", "0123456789abcdef")
 	require.Equal(t, 1, code)
-	require.Contains(t, log, "no parcel of event 0123456789abcdef")
-	code, _, log = run("parcels", "drop", listed[0].ID)
+	require.Contains(t, log, "no parcel of an event whose ID begins with 0123456789abcdef")
+	code, _, log = run("parcels", "drop", "-y", listed[0].ID)
 	require.Zero(t, code, log)
-	require.Contains(t, log, "1 parcels are deleted")
+	require.Contains(t, log, "1 parcel is deleted")
 
 	tg.answer(http.StatusOK)
 	began := time.Now()

@@ -128,9 +128,17 @@ type process struct {
 
 func start(t *testing.T, environ []string, args ...string) *process {
 	t.Helper()
+	return startAt(t, nil, environ, args...)
+}
+
+// startAt is start with a standard input, unless it is nil.
+func startAt(t *testing.T, stdin io.Reader, environ []string, args ...string) *process {
+	t.Helper()
 	path, err := binary()
 	require.NoError(t, err)
-	return startCommand(t, environ, exec.Command(path, args...))
+	cmd := exec.Command(path, args...)
+	cmd.Stdin = stdin
+	return startCommand(t, environ, cmd)
 }
 
 func startCommand(t *testing.T, environ []string, cmd *exec.Cmd) *process {

@@ -1,13 +1,9 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"os"
-	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -15,17 +11,21 @@ import (
 
 	"github.com/vodrelay/vodrelay/pkg/admin"
 	"github.com/vodrelay/vodrelay/pkg/config"
-	"github.com/vodrelay/vodrelay/pkg/event"
+	"github.com/vodrelay/vodrelay/pkg/selection"
 	"github.com/vodrelay/vodrelay/pkg/store"
 )
 
 func newParcels(p *program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "parcels",
-		Short: "List, show, replay, drop, export or import what waits in the store",
+		Short: "List, show, replay, drop, move, export or import what waits in the store",
 		Long: `A parcel is one event for one sink, kept in the store because the sink has not
 accepted it yet. It is waiting, and sent again by itself when it is due, or dead,
-and a person decides: replay it when the cause is mended, or drop it.
+and a person decides: replay it when the cause is fixed, or drop it.
+
+An ID is an event's whole ID, or at least its first 8 digits when no other event's
+ID begins with them. What replay, drop and move would change they say first, and
+ask; --yes answers for a script, --dry-run changes nothing.
 
 These commands ask a running vodrelay through its admin server (admin.listen), or
 open the store themselves where none answers. export and import always open it.`,
@@ -34,68 +34,40 @@ open the store themselves where none answers. export and import always open it.`
 	}
 	cmd.AddCommand(newParcelsList(p), newParcelsShow(p),
 		newParcelsChange(p, parcelsChange{
-			use: "replay", short: "Send parcels again, as if they had just arrived", verb: "replay", done: "are due now: a running vodrelay sends them within a minute",
+			use: "replay", short: "Send parcels again, as if they had just arrived", verb: "send again", done: "due now: a running vodrelay sends them within a minute",
 			do: parcelStore.Replay,
 		}),
 		newParcelsChange(p, parcelsChange{
-			use: "drop", short: "Delete parcels: their events are not sent to the sink", verb: "delete", done: "are deleted",
+			use: "drop", short: "Delete parcels: their events are not sent to the sink", verb: "delete", done: "deleted",
 			do: parcelStore.Drop,
 		}),
-		newParcelsExport(p), newParcelsImport(p))
+		newParcelsMove(p), newParcelsExport(p), newParcelsImport(p))
 	return cmd
-}
-
-// parcelFilter is the flags that select parcels.
-type parcelFilter struct {
-	state, sink, kind, text string
-	older, newer            time.Duration
-}
-
-func (f *parcelFilter) addFlags(cmd *cobra.Command) {
-	flags := cmd.Flags()
-	flags.StringVar(&f.state, "state", "", "only waiting or only dead ones")
-	flags.StringVar(&f.sink, "sink", "", "only those for this sink")
-	flags.StringVar(&f.kind, "type", "", "only events of this type, such as NewFileUpload")
-	flags.StringVar(&f.text, "error", "", "only those whose first or last error contains this text")
-	flags.DurationVar(&f.older, "older-than", 0, "only those stored longer ago than this, such as 24h")
-	flags.DurationVar(&f.newer, "newer-than", 0, "only those stored since then, such as 1h")
-	_ = cmd.RegisterFlagCompletionFunc("state", cobra.FixedCompletions([]string{"waiting", "dead"}, cobra.ShellCompDirectiveNoFileComp)) // the flag exists
-}
-
-func (f *parcelFilter) filter() (store.Filter, error) {
-	state := event.ParcelState(f.state)
-	if state != "" && state != event.ParcelWaiting && state != event.ParcelDead {
-		return store.Filter{}, &exitError{exitUsage, fmt.Errorf("--state: %q is neither waiting nor dead", f.state)}
-	}
-	filter := store.Filter{State: state, Sink: f.sink, Type: f.kind, Error: f.text}
-	now := time.Now()
-	if f.older > 0 {
-		filter.OlderThan = now.Add(-f.older)
-	}
-	if f.newer > 0 {
-		filter.NewerThan = now.Add(-f.newer)
-	}
-	return filter, nil
 }
 
 func newParcelsList(p *program) *cobra.Command {
 	var out outputFormat
 	var selected parcelFilter
 	var limit int
-	var after string
+	var after, id string
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List parcels, by sink, waiting before dead, oldest first",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			filter, err := selected.filter()
+			filter, err := selected.filter(cmd)
 			if err != nil {
 				return err
+			}
+			if cmd.Flags().Changed("id") {
+				if filter.EventID, _, err = selection.ParseID(id); err != nil {
+					return &exitError{exitUsage, fmt.Errorf("--id: %w", err)}
+				}
 			}
 			if limit < 1 {
 				return &exitError{exitUsage, fmt.Errorf("--limit: %d: must be at least 1", limit)}
 			}
-			return p.withParcels(cmd, func(ctx context.Context, s parcelStore) error {
+			return p.withParcels(cmd, func(ctx context.Context, _ *config.Config, s parcelStore) error {
 				views := []admin.Parcel{}
 				cursor := store.Cursor(after)
 				for len(views) < limit {
@@ -118,6 +90,7 @@ func newParcelsList(p *program) *cobra.Command {
 	config.AddFlags(cmd.Flags())
 	out.addFlag(cmd)
 	selected.addFlags(cmd)
+	cmd.Flags().StringVar(&id, "id", "", "only those of the event with this ID, or of those whose IDs begin with it")
 	cmd.Flags().IntVar(&limit, "limit", 50, "most parcels to list")
 	cmd.Flags().StringVar(&after, "after", "", "go on behind a page: what the list before said")
 	return cmd
@@ -158,19 +131,23 @@ func printParcels(w io.Writer, views []admin.Parcel) {
 }
 
 func newParcelsShow(p *program) *cobra.Command {
-	var sink string
+	var selected parcelFilter
 	cmd := &cobra.Command{
 		Use:   "show ID",
 		Short: "Show the parcels of an event, with its content, as JSON",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return p.withParcels(cmd, func(ctx context.Context, s parcelStore) error {
-				parcels, err := s.Get(ctx, args[0], sink)
+			if _, _, err := selection.ParseID(args[0]); err != nil {
+				return &exitError{exitUsage, fmt.Errorf("ID: %w", err)}
+			}
+			filter, err := selected.filter(cmd)
+			if err != nil {
+				return err
+			}
+			return p.withParcels(cmd, func(ctx context.Context, _ *config.Config, s parcelStore) error {
+				parcels, err := s.Get(ctx, args[0], filter.Sink)
 				if err != nil {
-					return err
-				}
-				if len(parcels) == 0 {
-					return fmt.Errorf("no parcel of event %s: it was accepted or dropped, or the ID is not whole", args[0])
+					return asFlags(err)
 				}
 				asJSON := outputFormat("json")
 				return asJSON.write(p.stdout, parcels, nil)
@@ -178,131 +155,6 @@ func newParcelsShow(p *program) *cobra.Command {
 		},
 	}
 	config.AddFlags(cmd.Flags())
-	cmd.Flags().StringVar(&sink, "sink", "", "only the one for this sink")
-	return cmd
-}
-
-// parcelsChange is what replay and drop differ in.
-type parcelsChange struct {
-	use, short, verb, done string
-	do                     func(parcelStore, context.Context, store.Filter) (int64, error)
-}
-
-func newParcelsChange(p *program, change parcelsChange) *cobra.Command {
-	var selected parcelFilter
-	var all, yes bool
-	cmd := &cobra.Command{
-		Use:   change.use + " [ID...]",
-		Short: change.short,
-		Long:  change.short + ".\n\nName events by ID, or select parcels with flags, or take --all.",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			filter, err := selected.filter()
-			if err != nil {
-				return err
-			}
-			if len(args) == 0 && filter == (store.Filter{}) && !all {
-				return &exitError{exitUsage, fmt.Errorf("which parcels? name IDs, select with flags, or add --all to %s every one", change.verb)}
-			}
-			return p.withParcels(cmd, func(ctx context.Context, s parcelStore) error {
-				if len(args) == 0 && !yes {
-					if err := p.confirm(fmt.Sprintf("%s all parcels that fit?", change.verb)); err != nil {
-						return err
-					}
-				}
-				if len(args) == 0 {
-					args = []string{""}
-				}
-				var total int64
-				for _, id := range args {
-					filter.EventID = id
-					n, err := change.do(s, ctx, filter)
-					total += n
-					if err != nil {
-						return fmt.Errorf("after %d parcels: %w", total, err)
-					}
-				}
-				fmt.Fprintf(p.stderr, "vodrelay: %d parcels %s\n", total, change.done)
-				return nil
-			})
-		},
-	}
-	config.AddFlags(cmd.Flags())
-	selected.addFlags(cmd)
-	cmd.Flags().BoolVar(&all, "all", false, "every parcel")
-	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
-	return cmd
-}
-
-// confirm asks a person. Without one to ask it refuses.
-func (p *program) confirm(question string) error {
-	fmt.Fprintf(p.stderr, "%s [y/N] ", question)
-	line, err := bufio.NewReader(io.LimitReader(p.stdin, 100)).ReadString('\n')
-	if answer := strings.ToLower(strings.TrimSpace(line)); answer == "y" || answer == "yes" {
-		return nil
-	}
-	if err != nil {
-		fmt.Fprintln(p.stderr)
-		return &exitError{exitUsage, errors.New("nobody answered: add --yes in a script")}
-	}
-	return errors.New("nothing was changed")
-}
-
-func newParcelsExport(p *program) *cobra.Command {
-	var selected parcelFilter
-	cmd := &cobra.Command{
-		Use:   "export [FILE]",
-		Short: "Write parcels as JSON lines, to move them to another store",
-		Args:  cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			filter, err := selected.filter()
-			if err != nil {
-				return err
-			}
-			return p.withStore(cmd, func(ctx context.Context, s *store.Store) (err error) {
-				out := p.stdout
-				if len(args) == 1 && args[0] != "-" {
-					f, err := os.OpenFile(args[0], os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-					if err != nil {
-						return fmt.Errorf("export: %w", err)
-					}
-					defer func() { err = errors.Join(err, f.Sync(), f.Close()) }()
-					out = f
-				}
-				n, err := s.Export(ctx, filter, out)
-				if err == nil {
-					fmt.Fprintf(p.stderr, "vodrelay: %d parcels written; they are still in the store\n", n)
-				}
-				return err
-			})
-		},
-	}
-	config.AddFlags(cmd.Flags())
-	selected.addFlags(cmd)
-	return cmd
-}
-
-func newParcelsImport(p *program) *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "import [FILE]",
-		Short: "Store the parcels that export wrote; those that are there already stay as they are",
-		Args:  cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return p.withStore(cmd, func(ctx context.Context, s *store.Store) error {
-				in := p.stdin
-				if len(args) == 1 && args[0] != "-" {
-					f, err := os.Open(args[0])
-					if err != nil {
-						return fmt.Errorf("import: %w", err)
-					}
-					defer func() { _ = f.Close() }() // only read
-					in = f
-				}
-				n, err := s.Import(ctx, in)
-				fmt.Fprintf(p.stderr, "vodrelay: %d parcels stored\n", n)
-				return err
-			})
-		},
-	}
-	config.AddFlags(cmd.Flags())
+	cmd.Flags().StringVar(&selected.sink, "sink", "", "only the one for this sink")
 	return cmd
 }

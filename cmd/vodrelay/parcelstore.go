@@ -4,13 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 
 	"github.com/vodrelay/vodrelay/pkg/admin"
+	"github.com/vodrelay/vodrelay/pkg/app"
 	"github.com/vodrelay/vodrelay/pkg/config"
 	"github.com/vodrelay/vodrelay/pkg/event"
+	"github.com/vodrelay/vodrelay/pkg/selection"
 	"github.com/vodrelay/vodrelay/pkg/store"
 )
 
@@ -19,13 +22,16 @@ import (
 type parcelStore interface {
 	List(ctx context.Context, f store.Filter, after store.Cursor, limit int) ([]admin.Parcel, store.Cursor, error)
 	Get(ctx context.Context, id, sink string) ([]admin.Parcel, error)
-	Replay(ctx context.Context, f store.Filter) (int64, error)
-	Drop(ctx context.Context, f store.Filter) (int64, error)
+	Plan(ctx context.Context, sel selection.Selection) (*selection.Plan, error)
+	Replay(ctx context.Context, sel selection.Selection) (int64, error)
+	Drop(ctx context.Context, sel selection.Selection) (int64, error)
+	PlanMove(ctx context.Context, m selection.Move) (*selection.Plan, error)
+	Move(ctx context.Context, m selection.Move) (selection.Moved, error)
 	Totals(ctx context.Context) (waiting, dead int64, err error)
 }
 
-// withParcels gives f the configured store: through a daemon that uses it, or else opened beside it.
-func (p *program) withParcels(cmd *cobra.Command, f func(context.Context, parcelStore) error) error {
+// withParcels gives f the configuration and its store: through a daemon that uses it, or else opened beside it.
+func (p *program) withParcels(cmd *cobra.Command, f func(context.Context, *config.Config, parcelStore) error) error {
 	cfg, err := p.loadForParcels(cmd)
 	if err != nil {
 		return err
@@ -37,20 +43,20 @@ func (p *program) withParcels(cmd *cobra.Command, f func(context.Context, parcel
 	case err != nil:
 		return err
 	case remote != nil:
-		return f(ctx, remote)
+		return f(ctx, cfg, remote)
 	}
-	return openStore(ctx, cfg, func(s *store.Store) error { return f(ctx, local{s}) })
+	return openStore(ctx, cfg, func(s *store.Store) error { return f(ctx, cfg, local{s, cfg.Sinks}) })
 }
 
 // withStore opens the configured store beside a daemon that may be running.
-func (p *program) withStore(cmd *cobra.Command, f func(context.Context, *store.Store) error) error {
+func (p *program) withStore(cmd *cobra.Command, f func(context.Context, *config.Config, *store.Store) error) error {
 	cfg, err := p.loadForParcels(cmd)
 	if err != nil {
 		return err
 	}
 	ctx, unwatch := untilSignal(cmd.Context(), zap.NewNop(), func() {})
 	defer unwatch()
-	return openStore(ctx, cfg, func(s *store.Store) error { return f(ctx, s) })
+	return openStore(ctx, cfg, func(s *store.Store) error { return f(ctx, cfg, s) })
 }
 
 func (p *program) loadForParcels(cmd *cobra.Command) (*config.Config, error) {
@@ -92,7 +98,10 @@ func daemonWith(ctx context.Context, cfg *config.Config) (*remote, error) {
 }
 
 // local is a store that this process has opened.
-type local struct{ *store.Store }
+type local struct {
+	*store.Store
+	sinks []config.Sink
+}
 
 func (l local) List(ctx context.Context, f store.Filter, after store.Cursor, limit int) ([]admin.Parcel, store.Cursor, error) {
 	found, next, err := l.Store.List(ctx, f, after, limit)
@@ -100,8 +109,35 @@ func (l local) List(ctx context.Context, f store.Filter, after store.Cursor, lim
 }
 
 func (l local) Get(ctx context.Context, id, sink string) ([]admin.Parcel, error) {
+	id, err := selection.Resolve(ctx, l.Store, id)
+	if err != nil {
+		return nil, err
+	}
 	found, err := l.Store.Get(ctx, id, sink)
+	if err == nil && len(found) == 0 {
+		err = &selection.NotFoundError{ID: id}
+	}
 	return views(found, true), err
+}
+
+func (l local) Plan(ctx context.Context, sel selection.Selection) (*selection.Plan, error) {
+	return selection.NewPlan(ctx, l.Store, sel, time.Now())
+}
+
+func (l local) Replay(ctx context.Context, sel selection.Selection) (int64, error) {
+	return selection.Apply(ctx, l.Store, sel, time.Now(), l.Store.Replay)
+}
+
+func (l local) Drop(ctx context.Context, sel selection.Selection) (int64, error) {
+	return selection.Apply(ctx, l.Store, sel, time.Now(), l.Store.Drop)
+}
+
+func (l local) PlanMove(ctx context.Context, m selection.Move) (*selection.Plan, error) {
+	return app.PlanMove(ctx, l.Store, l.sinks, m)
+}
+
+func (l local) Move(ctx context.Context, m selection.Move) (selection.Moved, error) {
+	return app.Move(ctx, l.Store, l.sinks, m)
 }
 
 func views(parcels []event.Parcel, withContent bool) []admin.Parcel {
@@ -113,38 +149,15 @@ func views(parcels []event.Parcel, withContent bool) []admin.Parcel {
 }
 
 // remote is a store that a daemon has opened.
-type remote struct{ client *admin.Client }
+type remote struct{ *admin.Client }
 
 func (r *remote) List(ctx context.Context, f store.Filter, after store.Cursor, limit int) ([]admin.Parcel, store.Cursor, error) {
-	page, err := r.client.List(ctx, admin.Filter(f), string(after), limit)
+	page, err := r.Client.List(ctx, f, string(after), limit)
 	return page.Parcels, store.Cursor(page.Next), err
 }
 
-func (r *remote) Get(ctx context.Context, id, sink string) ([]admin.Parcel, error) {
-	found, err := r.client.Get(ctx, id, sink)
-	var refused *admin.RefusedError
-	if errors.As(err, &refused) && refused.Status == 404 {
-		return nil, nil
-	}
-	return found, err
-}
-
-func (r *remote) Replay(ctx context.Context, f store.Filter) (int64, error) {
-	return r.client.Replay(ctx, selection(f))
-}
-
-func (r *remote) Drop(ctx context.Context, f store.Filter) (int64, error) {
-	return r.client.Drop(ctx, selection(f))
-}
-
-func selection(f store.Filter) admin.Selection {
-	sel := admin.Filter(f).Selection()
-	sel.All = f == (store.Filter{})
-	return sel
-}
-
 func (r *remote) Totals(ctx context.Context) (waiting, dead int64, err error) {
-	status, err := r.client.Status(ctx)
+	status, err := r.Status(ctx)
 	if err != nil {
 		return 0, 0, err
 	}

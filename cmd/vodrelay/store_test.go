@@ -149,7 +149,7 @@ func TestParcelsCommands(t *testing.T) {
 	code, out, _ = command(t, environ, "parcels", "show", dead[0].ID)
 	require.Equal(t, exitDone, code)
 	require.Contains(t, out, `"FileUploadEvent"`)
-	code, _, log = command(t, environ, "parcels", "show", "0000")
+	code, _, log = command(t, environ, "parcels", "show", strings.Repeat("0", 32))
 	require.Equal(t, exitFailed, code)
 	require.Contains(t, log, "no parcel of event 0000")
 
@@ -166,7 +166,7 @@ func TestParcelsCommands(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "parcels.jsonl")
 	code, _, log = command(t, environ, "parcels", "export", file)
 	require.Equal(t, exitDone, code, log)
-	code, _, log = command(t, environ, "parcels", "drop", dead[0].ID, dead[1].ID)
+	code, _, log = command(t, environ, "parcels", "drop", "--yes", dead[0].ID, dead[1].ID[:12])
 	require.Equal(t, exitDone, code, log)
 	require.Len(t, listParcels(t, environ), 8)
 	code, _, log = command(t, environ, "parcels", "import", file)

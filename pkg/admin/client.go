@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/vodrelay/vodrelay/pkg/retry"
+	"github.com/vodrelay/vodrelay/pkg/selection"
 )
 
 // maxReply is the most bytes of an answer that a Client reads: a page of events as large as they come.
@@ -69,6 +70,9 @@ func (c *Client) List(ctx context.Context, f Filter, after string, limit int) (p
 	}
 	set("state", string(f.State))
 	set("sink", f.Sink)
+	if f.SubAppID != nil {
+		set("sub_app_id", strconv.FormatUint(*f.SubAppID, 10))
+	}
 	set("type", f.Type)
 	set("id", f.EventID)
 	set("error", f.Error)
@@ -79,7 +83,8 @@ func (c *Client) List(ctx context.Context, f Filter, after string, limit int) (p
 	return page, c.do(ctx, http.MethodGet, "/parcels?"+q.Encode(), nil, &page)
 }
 
-// Get returns the parcels of an event with its content, of one sink only when sink is not empty.
+// Get returns the parcels of an event with its content, of one sink only when sink is not empty. id may be what
+// the event's ID begins with; an AmbiguousError lists what else does.
 func (c *Client) Get(ctx context.Context, id, sink string) ([]Parcel, error) {
 	path := "/parcels/" + url.PathEscape(id)
 	if sink != "" {
@@ -91,25 +96,39 @@ func (c *Client) Get(ctx context.Context, id, sink string) ([]Parcel, error) {
 }
 
 // Replay makes the selected parcels due now and returns how many they were, also beside an error.
-func (c *Client) Replay(ctx context.Context, sel Selection) (int64, error) {
+func (c *Client) Replay(ctx context.Context, sel selection.Selection) (int64, error) {
 	return c.change(ctx, "/parcels/replay", sel)
 }
 
 // Drop deletes the selected parcels and returns how many they were, also beside an error.
-func (c *Client) Drop(ctx context.Context, sel Selection) (int64, error) {
+func (c *Client) Drop(ctx context.Context, sel selection.Selection) (int64, error) {
 	return c.change(ctx, "/parcels/drop", sel)
 }
 
-// Selection is f as the body of a replay or a drop.
-func (f Filter) Selection() Selection {
-	sel := Selection{
-		State: string(f.State), Sink: f.Sink, Type: f.Type, Error: f.Error,
-		OlderThan: timeText(f.OlderThan), NewerThan: timeText(f.NewerThan),
+// Plan looks at what sel means and changes nothing.
+func (c *Client) Plan(ctx context.Context, sel selection.Selection) (*selection.Plan, error) {
+	sel.DryRun = true
+	var plan selection.Plan
+	err := c.do(ctx, http.MethodPost, "/parcels/drop", sel, &plan) // that of a replay is the same
+	return &plan, err
+}
+
+// PlanMove looks at what m would move, and changes nothing.
+func (c *Client) PlanMove(ctx context.Context, m selection.Move) (*selection.Plan, error) {
+	m.DryRun = true
+	var plan selection.Plan
+	err := c.do(ctx, http.MethodPost, "/parcels/move", m, &plan)
+	return &plan, err
+}
+
+// Move hands the parcels of one sink to another. Beside an error only Parcels is known.
+func (c *Client) Move(ctx context.Context, m selection.Move) (moved selection.Moved, err error) {
+	err = c.do(ctx, http.MethodPost, "/parcels/move", m, &moved)
+	var refusal *RefusedError
+	if errors.As(err, &refusal) {
+		moved.Parcels = refusal.problem.Parcels
 	}
-	if f.EventID != "" {
-		sel.IDs = []string{f.EventID}
-	}
-	return sel
+	return moved, err
 }
 
 func timeText(t time.Time) string {
@@ -119,7 +138,7 @@ func timeText(t time.Time) string {
 	return t.UTC().Format(time.RFC3339Nano)
 }
 
-func (c *Client) change(ctx context.Context, path string, sel Selection) (int64, error) {
+func (c *Client) change(ctx context.Context, path string, sel selection.Selection) (int64, error) {
 	var changed ParcelsChanged
 	err := c.do(ctx, http.MethodPost, path, sel, &changed)
 	var refusal *RefusedError
@@ -181,6 +200,9 @@ func (c *Client) do(ctx context.Context, method, path string, body, into any) er
 	if resp.StatusCode != http.StatusOK {
 		refusal := &RefusedError{Status: resp.StatusCode}
 		_ = json.Unmarshal(text, &refusal.problem) // what is no JSON has its status to tell
+		if p := refusal.problem; len(p.Matches) > 0 {
+			return &selection.AmbiguousError{Problem: printable(p.Error), Matches: p.Matches, More: p.More}
+		}
 		return retry.WithHint(refusal, refusal.problem.Hint)
 	}
 	if err := json.Unmarshal(text, into); err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/vodrelay/vodrelay/pkg/event"
 	"github.com/vodrelay/vodrelay/pkg/retry"
+	"github.com/vodrelay/vodrelay/pkg/selection"
 )
 
 // client asks s with its own token.
@@ -35,7 +36,7 @@ func TestClient(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "v1.2.3", st.Version)
 
-	filter := Filter{State: event.ParcelDead, Sink: "site & co", Type: "T+", EventID: "00000", Error: "50% of #1",
+	filter := Filter{State: event.ParcelDead, Sink: "site & co", Type: "T+", EventID: "00000000", Error: "50% of #1",
 		OlderThan: time.Now().Add(-time.Minute).UTC(), NewerThan: time.Now().Add(-time.Hour).UTC()}
 	page, err := c.List(ctx, filter, "", 3)
 	require.NoError(t, err)
@@ -52,28 +53,57 @@ func TestClient(t *testing.T) {
 	require.NoError(t, err)
 	require.JSONEq(t, string(store.parcels[1].Raw), string(found[0].Content))
 
+	found, err = c.Get(ctx, store.parcels[1].ID[:31], "")
+	var ambiguous *selection.AmbiguousError
+	require.ErrorAs(t, err, &ambiguous)
+	require.Empty(t, found)
+	require.Len(t, ambiguous.Matches, 5)
+	require.Equal(t, []string{"ids"}, ambiguous.Narrow())
+
 	store.filters = nil
-	n, err := c.Replay(ctx, filter.Selection())
+	sink := "site & co"
+	plan, err := c.Plan(ctx, selection.Selection{Sink: &sink, NewerThan: new("1h")})
+	require.NoError(t, err)
+	require.Equal(t, []selection.Group{{Sink: sink, State: event.ParcelDead, Parcels: 5}}, plan.Groups)
+	require.Len(t, plan.Few, 5)
+	require.Empty(t, store.filters, "nothing was changed")
+	n, err := c.Replay(ctx, plan.Selection)
 	require.NoError(t, err)
 	require.EqualValues(t, 3, n)
-	n, err = c.Drop(ctx, Selection{All: true})
+	n, err = c.Drop(ctx, selection.Selection{All: true})
 	require.NoError(t, err)
 	require.EqualValues(t, 3, n)
-	require.Equal(t, []Filter{filter, {}}, store.filters)
+	require.Len(t, store.filters, 2)
+	require.WithinDuration(t, time.Now().Add(-time.Hour), store.filters[0].NewerThan, time.Minute)
+	store.filters[0].NewerThan = time.Time{}
+	require.Equal(t, []Filter{{Sink: sink, Before: 77}, {}}, store.filters)
+
+	plan, err = c.PlanMove(ctx, selection.Move{From: sink, To: "site"})
+	require.NoError(t, err)
+	require.EqualValues(t, 5, plan.Parcels)
+	require.EqualValues(t, 77, plan.Selection.Before)
+	require.Empty(t, store.moves)
+	_, err = c.PlanMove(ctx, selection.Move{From: sink, To: "sit"})
+	require.EqualError(t, err, "there is no such sink")
+	require.Equal(t, "did you mean site?", retry.Hint(err))
+	moved, err := c.Move(ctx, selection.Move{From: sink, To: "site", Before: 77})
+	require.NoError(t, err)
+	require.Equal(t, selection.Moved{Parcels: 3, Collisions: 2}, moved)
+	require.Equal(t, []selection.Move{{From: sink, To: "site", Before: 77}}, store.moves)
 }
 
 func TestClientErrors(t *testing.T) {
 	store := &fakeStore{changed: 2}
 	s := start(t, Config{Token: goodToken}, someOptions(store), defaultLimits)
 	c := s.client()
-	_, err := c.Get(t.Context(), "abcd", "")
+	_, err := c.Get(t.Context(), "abcdabcd", "")
 	var refusal *RefusedError
 	require.ErrorAs(t, err, &refusal)
 	require.Equal(t, 404, refusal.Status)
-	require.ErrorContains(t, err, "no parcel of this event")
+	require.ErrorContains(t, err, "no parcel of an event whose ID begins with abcdabcd")
 
 	store.fail(retry.WithHint(errors.New("the disk is full"), "make room"))
-	n, err := c.Drop(t.Context(), Selection{All: true})
+	n, err := c.Drop(t.Context(), selection.Selection{All: true})
 	require.EqualError(t, err, "the disk is full")
 	require.Equal(t, "make room", retry.Hint(err))
 	require.EqualValues(t, 2, n)

@@ -49,10 +49,11 @@ func TestTokenGuardsWhatShowsOrChangesEvents(t *testing.T) {
 			require.Equal(t, http.StatusOK, s.get(path, "Authorization", credentials).status, "%s %q", path, credentials)
 		}
 	}
-	for _, path := range []string{"/parcels/replay", "/parcels/drop"} {
-		require.Equal(t, http.StatusUnauthorized, s.post(path, `{"all":true}`).status)
-		require.Equal(t, http.StatusOK, s.post(path, `{"all":true}`, "Authorization", right[0]).status)
+	for path, body := range map[string]string{"/parcels/replay": `{"all":true}`, "/parcels/drop": `{"all":true}`, "/parcels/move": `{"from":"old","to":"site"}`} {
+		require.Equal(t, http.StatusUnauthorized, s.post(path, body).status)
+		require.Equal(t, http.StatusOK, s.post(path, body, "Authorization", right[0]).status)
 	}
+	require.Len(t, store.moves, 1)
 	require.Len(t, store.filters, 2+len(right), "only what had the token reached the store")
 }
 
@@ -139,8 +140,8 @@ func TestSecurityHeaders(t *testing.T) {
 func TestMethods(t *testing.T) {
 	store := &fakeStore{changed: 1}
 	s := start(t, Config{}, someOptions(store), defaultLimits)
-	for _, path := range []string{"/parcels/replay", "/parcels/drop"} {
-		require.Equal(t, http.StatusNotFound, s.get(path).status, "read as the ID of an event: nothing is changed by a GET")
+	for _, path := range []string{"/parcels/replay", "/parcels/drop", "/parcels/move"} {
+		require.Equal(t, http.StatusBadRequest, s.get(path).status, "read as the ID of an event: nothing is changed by a GET")
 	}
 	require.Equal(t, http.StatusMethodNotAllowed, s.ask(http.MethodDelete, "/parcels", "").status)
 	require.Equal(t, http.StatusMethodNotAllowed, s.ask(http.MethodPut, "/status", "").status)

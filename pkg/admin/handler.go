@@ -11,6 +11,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.uber.org/zap"
+
+	"github.com/vodrelay/vodrelay/pkg/selection"
 )
 
 // handler is all routes behind all guards.
@@ -34,6 +36,7 @@ func (s *Server) handler() http.Handler {
 	guarded("GET /parcels/{id}", s.aboutParcels(s.showParcels))
 	guarded("POST /parcels/replay", s.aboutParcels(s.change("replay", Parcels.Replay)))
 	guarded("POST /parcels/drop", s.aboutParcels(s.change("drop", Parcels.Drop)))
+	guarded("POST /parcels/move", s.aboutParcels(s.move))
 	if s.cfg.Pprof {
 		guarded("GET /debug/pprof/", pprof.Index)
 		guarded("GET /debug/pprof/cmdline", pprof.Cmdline)
@@ -98,8 +101,11 @@ func reply(w http.ResponseWriter, status int, v any) {
 type problem struct {
 	Error string `json:"error"`
 	Hint  string `json:"hint,omitempty"`
-	// Parcels is how many a replay or drop that failed midway had changed.
+	// Parcels is how many a change that failed midway had changed.
 	Parcels int64 `json:"parcels,omitempty"`
+	// Matches are parcels that the request could mean, and More that there are others.
+	Matches []selection.Line `json:"matches,omitempty"`
+	More    bool             `json:"more,omitempty"`
 }
 
 func fail(w http.ResponseWriter, status int, message string) {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/vodrelay/vodrelay/pkg/event"
 	"github.com/vodrelay/vodrelay/pkg/retry"
+	"github.com/vodrelay/vodrelay/pkg/selection"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -29,8 +30,9 @@ const goodToken = "0123456789abcdef0123456789abcdef"
 type fakeStore struct {
 	mu       sync.Mutex
 	parcels  []event.Parcel
-	err      error // of every call
-	filters  []Filter
+	err      error    // of every call
+	filters  []Filter // of lists and changes
+	moves    []selection.Move
 	changed  int // parcels of each change, also beside err
 	health   int // calls of Healthy
 	block    chan struct{}
@@ -82,6 +84,43 @@ func (f *fakeStore) List(ctx context.Context, filter Filter, after string, limit
 		next = fmt.Sprintf("c%d", end)
 	}
 	return f.parcels[from:end], next, f.err
+}
+
+func (f *fakeStore) Find(_ context.Context, filter Filter, limit int) ([]event.Parcel, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var found []event.Parcel
+	for _, p := range f.parcels {
+		if strings.HasPrefix(p.ID, filter.EventID) && (filter.Sink == "" || filter.Sink == p.Sink) && (filter.State == "" || filter.State == p.State) &&
+			(filter.SubAppID == nil || *filter.SubAppID == p.SubAppID) && len(found) < limit {
+			found = append(found, p)
+		}
+	}
+	return found, f.err
+}
+
+func (f *fakeStore) Matching(ctx context.Context, filter Filter) ([]selection.Group, error) {
+	found, err := f.Find(ctx, filter, 1000)
+	if len(found) == 0 {
+		return nil, err
+	}
+	return []selection.Group{{Sink: found[0].Sink, State: found[0].State, Parcels: int64(len(found))}}, err
+}
+
+func (f *fakeStore) Mark(context.Context) (int64, error) { return 77, nil }
+
+func (f *fakeStore) PlanMove(ctx context.Context, m selection.Move) (*selection.Plan, error) {
+	if m.To != "site" {
+		return nil, retry.Permanent(retry.WithHint(errors.New("there is no such sink"), "did you mean site?"))
+	}
+	return selection.NewPlan(ctx, f, selection.Selection{Sink: &m.From}, time.Now())
+}
+
+func (f *fakeStore) Move(_ context.Context, m selection.Move) (selection.Moved, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.moves = append(f.moves, m)
+	return selection.Moved{Parcels: int64(f.changed), Collisions: 2}, f.err
 }
 
 func (f *fakeStore) Latest(_ context.Context, state event.ParcelState, limit int) ([]event.Parcel, error) {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/vodrelay/vodrelay/pkg/event"
+	"github.com/vodrelay/vodrelay/pkg/selection"
 )
 
 // Options is what the server shows. It asks for all of it again whenever somebody looks.
@@ -109,6 +110,7 @@ type SchedulerStats struct {
 
 // Parcels is the store as the server uses it. Every method ends with its context.
 type Parcels interface {
+	selection.Finder
 	// Healthy writes and commits.
 	Healthy(ctx context.Context) error
 	// Counts says how much there is, by sink and state, quickly however much that is.
@@ -124,18 +126,15 @@ type Parcels interface {
 	// also beside an error, after which they can be called again.
 	Replay(ctx context.Context, f Filter) (int64, error)
 	Drop(ctx context.Context, f Filter) (int64, error)
+	// Move hands the parcels of one sink, of those before the mark unless it is 0, to another, and reports what
+	// it did, also beside an error, after which it can be called again. PlanMove looks at what it would do. An
+	// error about the names is retry.Permanent.
+	PlanMove(ctx context.Context, m selection.Move) (*selection.Plan, error)
+	Move(ctx context.Context, m selection.Move) (selection.Moved, error)
 }
 
-// Filter selects parcels: those that fit everything that is set. The zero Filter selects all.
-type Filter struct {
-	State   event.ParcelState
-	Sink    string
-	Type    string
-	EventID string // what the event's ID begins with
-	Error   string // what the first or the last error contains
-	// OlderThan and NewerThan bound when it was stored: before the one, not before the other.
-	OlderThan, NewerThan time.Time
-}
+// Filter selects parcels.
+type Filter = selection.Filter
 
 // Count is what a sink has in one state.
 type Count struct {

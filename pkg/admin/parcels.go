@@ -8,21 +8,19 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/vodrelay/vodrelay/pkg/event"
 	"github.com/vodrelay/vodrelay/pkg/retry"
+	"github.com/vodrelay/vodrelay/pkg/selection"
 )
 
 const (
 	defaultPage = 50
 	maxPage     = 1000
-	// maxIDs is the most events that one replay or drop names.
-	maxIDs = 10_000
-	// minID is the fewest digits of an ID that name an event: a single one would fit every sixteenth.
-	minID = 4
 )
 
 // Parcel is a parcel as people and programs see it.
@@ -121,12 +119,26 @@ func (s *Server) showParcels(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusBadRequest, err.Error())
 		return
 	}
-	found, err := s.opts.Parcels.Get(r.Context(), r.PathValue("id"), params["sink"])
+	var sel selection.Selection
+	if sink, given := params["sink"]; given {
+		sel.Sink = &sink
+	}
+	f, err := sel.Filter(time.Now())
+	if err != nil {
+		s.refuse(w, r, err, 0)
+		return
+	}
+	id, err := selection.Resolve(r.Context(), s.opts.Parcels, r.PathValue("id"))
+	if err != nil {
+		s.refuse(w, r, err, 0)
+		return
+	}
+	found, err := s.opts.Parcels.Get(r.Context(), id, f.Sink)
 	switch {
 	case err != nil:
 		s.storeFailed(w, r, err, 0)
 	case len(found) == 0:
-		fail(w, http.StatusNotFound, "no parcel of this event: it was accepted or dropped, or the ID is not whole")
+		s.refuse(w, r, &selection.NotFoundError{ID: id}, 0)
 	default:
 		reply(w, http.StatusOK, ParcelPage{Parcels: views(found, true)})
 	}
@@ -135,31 +147,78 @@ func (s *Server) showParcels(w http.ResponseWriter, r *http.Request) {
 // change answers a replay or a drop.
 func (s *Server) change(verb string, do func(Parcels, context.Context, Filter) (int64, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		selection, status, err := readSelection(r)
-		if err != nil {
-			fail(w, status, err.Error())
+		var sel selection.Selection
+		if !readBody(w, r, &sel) {
 			return
 		}
-		filters, err := selection.filters(time.Now())
-		if err != nil {
-			fail(w, http.StatusBadRequest, err.Error())
-			return
-		}
-		// It may be about millions of parcels.
-		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(changeTime + time.Minute)) // net/http's connections can
-		ctx, cancel := context.WithTimeout(r.Context(), changeTime)
+		ctx, cancel := forChange(w, r)
 		defer cancel()
-		var total int64
-		for _, filter := range filters {
-			n, err := do(s.opts.Parcels, ctx, filter)
-			total += n
-			if err != nil {
-				s.storeFailed(w, r, err, total)
-				return
-			}
+		if sel.DryRun {
+			plan, err := selection.NewPlan(ctx, s.opts.Parcels, sel, time.Now())
+			s.answer(w, r, plan, 0, err)
+			return
 		}
-		s.log.Info("parcels changed through the admin server", zap.String("change", verb), zap.Int64("parcels", total), zap.String("from", r.RemoteAddr))
-		reply(w, http.StatusOK, ParcelsChanged{total})
+		total, err := selection.Apply(ctx, s.opts.Parcels, sel, time.Now(), func(ctx context.Context, f Filter) (int64, error) {
+			return do(s.opts.Parcels, ctx, f)
+		})
+		s.changed(r, verb, total)
+		s.answer(w, r, ParcelsChanged{total}, total, err)
+	}
+}
+
+// move answers a request to hand the parcels of one sink to another.
+func (s *Server) move(w http.ResponseWriter, r *http.Request) {
+	var m selection.Move
+	if !readBody(w, r, &m) {
+		return
+	}
+	ctx, cancel := forChange(w, r)
+	defer cancel()
+	if m.DryRun {
+		plan, err := s.opts.Parcels.PlanMove(ctx, m)
+		s.answer(w, r, plan, 0, err)
+		return
+	}
+	moved, err := s.opts.Parcels.Move(ctx, m)
+	s.changed(r, "move", moved.Parcels)
+	s.answer(w, r, moved, moved.Parcels, err)
+}
+
+// forChange gives a change its time: it may be about millions of parcels.
+func forChange(w http.ResponseWriter, r *http.Request) (context.Context, context.CancelFunc) {
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(changeTime + time.Minute)) // net/http's connections can
+	return context.WithTimeout(r.Context(), changeTime)
+}
+
+func (s *Server) changed(r *http.Request, verb string, parcels int64) {
+	if parcels > 0 {
+		s.log.Info("parcels changed through the admin server", zap.String("change", verb), zap.Int64("parcels", parcels), zap.String("from", r.RemoteAddr))
+	}
+}
+
+// answer sends v, or what became of err.
+func (s *Server) answer(w http.ResponseWriter, r *http.Request, v any, changed int64, err error) {
+	if err != nil {
+		s.refuse(w, r, err, changed)
+		return
+	}
+	reply(w, http.StatusOK, v)
+}
+
+// refuse answers with what is wrong with a request, or that the store failed.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error, changed int64) {
+	var ambiguous *selection.AmbiguousError
+	switch {
+	case errors.As(err, &ambiguous):
+		p := problem{Error: ambiguous.Problem, Matches: ambiguous.Matches, More: ambiguous.More}
+		p.Hint = "say more: " + strings.Join(ambiguous.Narrow(), " or ")
+		reply(w, http.StatusConflict, p)
+	case errors.As(err, new(*selection.NotFoundError)):
+		fail(w, http.StatusNotFound, err.Error())
+	case errors.As(err, new(*selection.FieldError)), retry.IsPermanent(err) && changed == 0:
+		reply(w, http.StatusBadRequest, problem{Error: err.Error(), Hint: retry.Hint(err)})
+	default:
+		s.storeFailed(w, r, err, changed)
 	}
 }
 
@@ -169,26 +228,34 @@ func (s *Server) storeFailed(w http.ResponseWriter, r *http.Request, err error, 
 	reply(w, http.StatusServiceUnavailable, problem{Error: err.Error(), Hint: retry.Hint(err), Parcels: changed})
 }
 
-// readSelection reads the body of a change. The media type is insisted on: a web page can send JSON as
-// something else without asking, but not as JSON.
-func readSelection(r *http.Request) (sel Selection, status int, err error) {
+// readBody reads what is to be changed, or answers why it cannot. The media type is insisted on: a web page can
+// send JSON as something else without asking, but not as JSON.
+func readBody(w http.ResponseWriter, r *http.Request, into any) bool {
+	if _, err := parameters(r.URL.RawQuery); err != nil { // what is not read must not be thought to narrow
+		fail(w, http.StatusBadRequest, err.Error())
+		return false
+	}
 	if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || media != "application/json" {
-		return sel, http.StatusUnsupportedMediaType, errors.New("send JSON, with Content-Type: application/json")
+		fail(w, http.StatusUnsupportedMediaType, "send JSON, with Content-Type: application/json")
+		return false
 	}
 	dec := json.NewDecoder(r.Body)
 	dec.DisallowUnknownFields() // a filter with a typo must not select everything
-	err = dec.Decode(&sel)
+	err := dec.Decode(into)
 	if err == nil && dec.More() {
 		err = errors.New("there is more than one object")
 	}
 	var tooLarge *http.MaxBytesError
+	var field *selection.FieldError
 	switch {
 	case errors.As(err, &tooLarge):
-		return sel, http.StatusRequestEntityTooLarge, fmt.Errorf("the body is larger than %d bytes: send several requests", tooLarge.Limit)
+		fail(w, http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is larger than %d bytes: send several requests", tooLarge.Limit))
 	case errors.Is(err, io.EOF):
-		return sel, http.StatusBadRequest, errors.New(`the body is empty: send {"ids": [...]}, a selection, or {"all": true}`)
+		fail(w, http.StatusBadRequest, "the body is empty: send an object that says which parcels")
+	case errors.As(err, &field):
+		fail(w, http.StatusBadRequest, field.Error())
 	case err != nil:
-		return sel, http.StatusBadRequest, fmt.Errorf("the body is not as expected: %w", err)
+		fail(w, http.StatusBadRequest, "the body is not as expected: "+err.Error())
 	}
-	return sel, 0, nil
+	return err == nil
 }

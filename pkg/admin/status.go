@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/vodrelay/vodrelay/pkg/event"
+	"github.com/vodrelay/vodrelay/pkg/selection"
 )
 
 // Status is what GET /status returns. It says nothing of single events.
@@ -48,7 +49,12 @@ type Status struct {
 	Sinks []SinkStatus `json:"sinks"`
 	// Parcels is null without a store, and when it cannot be read.
 	Parcels *ParcelsStatus `json:"parcels"`
+	// Removed names the sinks that (removed) stands for, mostRemoved at most.
+	Removed []selection.Gone `json:"removed,omitempty"`
 }
+
+// mostRemoved is how many names of sinks a Status has that are not configured any more.
+const mostRemoved = 20
 
 // CallbackStatus is what the receiver of VOD's normal callback did since the start.
 type CallbackStatus struct {
@@ -140,6 +146,7 @@ func (s *Server) Status(ctx context.Context) Status {
 		return st
 	}
 	st.addParcels(bySink(counts, stats.Pipeline.Sinks))
+	st.Removed = removedSinks(counts, stats.Pipeline.Sinks)
 	st.Parcels.MaxParcels, st.Parcels.MaxBytes = s.opts.MaxParcels, s.opts.MaxBytes
 	return st
 }
@@ -166,6 +173,24 @@ func (st *Status) addParcels(counts []Count) {
 		}
 	}
 	st.Parcels.Oldest = when(oldest)
+}
+
+// removedSinks are those that are not configured any more and have parcels.
+func removedSinks(counts []Count, sinks []SinkStats) []selection.Gone {
+	var groups []selection.Group
+	for _, c := range counts {
+		groups = append(groups, selection.Group{Sink: c.Sink, State: c.State, Parcels: c.Parcels})
+	}
+	var names []string
+	for _, s := range sinks {
+		names = append(names, s.Name)
+	}
+	all := selection.OfGone(groups, names)
+	all = all[:min(len(all), mostRemoved)]
+	for i := range all {
+		all[i].Sink = label(all[i].Sink)
+	}
+	return all
 }
 
 // sink finds the one of that name, or adds it.

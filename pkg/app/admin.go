@@ -10,8 +10,8 @@ import (
 
 	"github.com/vodrelay/vodrelay/pkg/admin"
 	"github.com/vodrelay/vodrelay/pkg/event"
-	"github.com/vodrelay/vodrelay/pkg/relay"
 	"github.com/vodrelay/vodrelay/pkg/retry"
+	"github.com/vodrelay/vodrelay/pkg/selection"
 	"github.com/vodrelay/vodrelay/pkg/store"
 )
 
@@ -25,7 +25,7 @@ func (a *App) newAdmin() (err error) {
 		Applications: a.apps, Depth: a.client.QueueDepth, MaxParcels: a.cfg.Store.MaxParcels, MaxBytes: a.cfg.Store.MaxBytes,
 	}
 	if a.store != nil {
-		opts.Parcels = adminParcels{a.store, a.scheduler}
+		opts.Parcels = adminParcels{a.store, a}
 		opts.StoreID = a.storeID
 	}
 	a.admin, err = admin.New(a.cfg.Admin, a.log, opts)
@@ -114,14 +114,12 @@ func (a *App) adminStats() admin.Stats {
 
 // adminParcels is a store as the admin server wants it.
 type adminParcels struct {
-	store     *lateStore
-	scheduler *relay.Scheduler
+	*lateStore
+	app *App
 }
 
-func (p adminParcels) Healthy(ctx context.Context) error { return p.store.Healthy(ctx) }
-
 func (p adminParcels) Counts(ctx context.Context) ([]admin.Count, error) {
-	counts, err := p.store.Counts(ctx)
+	counts, err := p.lateStore.Counts(ctx)
 	all := make([]admin.Count, len(counts))
 	for i, c := range counts {
 		all[i] = admin.Count(c)
@@ -130,26 +128,26 @@ func (p adminParcels) Counts(ctx context.Context) ([]admin.Count, error) {
 }
 
 func (p adminParcels) List(ctx context.Context, f admin.Filter, after string, limit int) ([]event.Parcel, string, error) {
-	found, next, err := p.store.List(ctx, store.Filter(f), store.Cursor(after), limit)
+	found, next, err := p.lateStore.List(ctx, f, store.Cursor(after), limit)
 	return found, string(next), err
 }
 
-func (p adminParcels) Latest(ctx context.Context, state event.ParcelState, limit int) ([]event.Parcel, error) {
-	return p.store.Latest(ctx, state, limit)
-}
-
-func (p adminParcels) Get(ctx context.Context, id, sink string) ([]event.Parcel, error) {
-	return p.store.Get(ctx, id, sink)
-}
-
 func (p adminParcels) Replay(ctx context.Context, f admin.Filter) (int64, error) {
-	n, err := p.store.Replay(ctx, store.Filter(f))
+	n, err := p.lateStore.Replay(ctx, f)
 	if n > 0 {
-		p.scheduler.WakeAll()
+		p.app.scheduler.WakeAll()
 	}
 	return n, err
 }
 
-func (p adminParcels) Drop(ctx context.Context, f admin.Filter) (int64, error) {
-	return p.store.Drop(ctx, store.Filter(f))
+func (p adminParcels) PlanMove(ctx context.Context, m selection.Move) (*selection.Plan, error) {
+	return PlanMove(ctx, p.lateStore, p.app.currentSinks(), m)
+}
+
+func (p adminParcels) Move(ctx context.Context, m selection.Move) (selection.Moved, error) {
+	moved, err := Move(ctx, p.lateStore, p.app.currentSinks(), m)
+	if moved.Parcels > 0 {
+		p.app.scheduler.Wake(m.To)
+	}
+	return moved, err
 }

@@ -41,6 +41,8 @@ type App struct {
 	stopping  atomic.Bool
 	reloaded  chan struct{}
 	build     builder
+	// sinksChanged has a member after a reload, for warnOfGone.
+	sinksChanged chan struct{}
 
 	changing sync.Mutex // held by Reload and Reopen, which may take long
 
@@ -97,7 +99,7 @@ func newApp(cfg *config.Config, log *zap.Logger, stdout io.Writer, opts ...Optio
 	}
 	a := &App{
 		log: log, cfg: cfg, out: &output{w: stdout}, client: client, apps: applications(cfg),
-		version: "dev", level: zap.NewAtomicLevel(), reloaded: make(chan struct{}, 1), build: buildSink,
+		version: "dev", level: zap.NewAtomicLevel(), reloaded: make(chan struct{}, 1), sinksChanged: make(chan struct{}, 1), build: buildSink,
 	}
 	for _, opt := range opts {
 		opt(a)
@@ -208,6 +210,7 @@ func (a *App) whileUnbroken(ctx context.Context, receiving bool, f func(context.
 	if a.store != nil {
 		beside.Go(func() { a.purge(ctx) })
 		beside.Go(func() { a.stopWithoutStore(ctx, stop) })
+		beside.Go(func() { a.warnOfGone(ctx) })
 	}
 	err = f(ctx)
 	stop(nil) // the first cause stays

@@ -49,7 +49,7 @@ func Check(ctx context.Context, cfg *config.Config) (_ []Finding, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, a.Close(ctx)) }()
-	findings := append(a.checkCloud(ctx), checkStore(ctx, cfg.Store))
+	findings := append(a.checkCloud(ctx), checkStore(ctx, cfg.Store, cfg.Sinks)...)
 	findings = append(findings, checkReceiver(ctx, cfg, cfg.Store.Driver != store.DriverNone)...)
 	results := make([]Finding, len(a.sinks))
 	var checks sync.WaitGroup

@@ -12,6 +12,7 @@ import (
 
 	"github.com/vodrelay/vodrelay/pkg/event"
 	"github.com/vodrelay/vodrelay/pkg/retry"
+	"github.com/vodrelay/vodrelay/pkg/selection"
 	"github.com/vodrelay/vodrelay/pkg/store"
 )
 
@@ -223,6 +224,26 @@ func (s *lateStore) Latest(ctx context.Context, state event.ParcelState, limit i
 
 func (s *lateStore) Get(ctx context.Context, id, sink string) ([]event.Parcel, error) {
 	return ask(s, func(open *store.Store) ([]event.Parcel, error) { return open.Get(ctx, id, sink) })
+}
+
+func (s *lateStore) Find(ctx context.Context, f store.Filter, limit int) ([]event.Parcel, error) {
+	return ask(s, func(open *store.Store) ([]event.Parcel, error) { return open.Find(ctx, f, limit) })
+}
+
+func (s *lateStore) Matching(ctx context.Context, f store.Filter) ([]selection.Group, error) {
+	return ask(s, func(open *store.Store) ([]selection.Group, error) { return open.Matching(ctx, f) })
+}
+
+func (s *lateStore) Mark(ctx context.Context) (int64, error) {
+	return ask(s, func(open *store.Store) (int64, error) { return open.Mark(ctx) })
+}
+
+func (s *lateStore) Move(ctx context.Context, from, to string, before int64, wanted func(event.Event) bool) (moved selection.Moved, err error) {
+	err = s.change(func(open *store.Store) (err error) {
+		moved, err = open.Move(ctx, from, to, before, wanted)
+		return err
+	})
+	return moved, err
 }
 
 func (s *lateStore) Replay(ctx context.Context, f store.Filter) (int64, error) {

@@ -45,9 +45,11 @@ func (a *App) Reload(cfg *config.Config) (needRestart []string, err error) {
 		defer cancel()
 		return nil, errors.Join(err, closeSinks(ctx, fresh))
 	}
-	select {
-	case a.reloaded <- struct{}{}:
-	default: // whoever is to look has not looked at the last one yet
+	for _, tell := range []chan struct{}{a.reloaded, a.sinksChanged} {
+		select {
+		case tell <- struct{}{}:
+		default: // whoever is to look has not looked at the last one yet
+		}
 	}
 	a.log.Info("configuration reloaded", zap.Int("sinks", len(sinks)), zap.Int("sinks_made_anew", len(fresh)), zap.Int("processors", len(processors)))
 	return restartFor(a.cfg, cfg), nil

@@ -86,29 +86,30 @@ func (a *App) purge(ctx context.Context) {
 }
 
 // checkStore looks at the store without taking the daemon's role on it, and without making its file: that
-// would belong to whoever runs the check.
-func checkStore(ctx context.Context, cfg store.Config) Finding {
+// would belong to whoever runs the check. It warns of parcels that wait for none of the sinks.
+func checkStore(ctx context.Context, cfg store.Config, sinks []config.Sink) []Finding {
 	ctx, cancel := context.WithTimeout(ctx, checkTime)
 	defer cancel()
 	name := "store (" + cfg.Driver + ")"
 	switch cfg.Driver {
 	case store.DriverNone:
-		return Finding{Name: name, Status: Passed, Detail: "events whose sink fails stay in VOD's queue, for 4 days at most"}
+		return []Finding{{Name: name, Status: Passed, Detail: "events whose sink fails stay in VOD's queue, for 4 days at most"}}
 	case store.DriverSQLite:
 		path, err := cfg.File()
 		if err != nil {
-			return finding(name, "", err)
+			return []Finding{finding(name, "", err)}
 		}
 		if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
-			return Finding{Name: name, Status: Passed, Detail: path + " will be made at the first start"}
+			return []Finding{{Name: name, Status: Passed, Detail: path + " will be made at the first start"}}
 		}
 	}
 	s, err := store.Open(ctx, cfg, zap.NewNop(), store.Admin())
 	if err != nil {
-		return finding(name, "", err)
+		return []Finding{finding(name, "", err)}
 	}
 	err = s.Healthy(ctx)
 	waiting, dead, countErr := s.Totals(ctx)
-	err = errors.Join(err, countErr, s.Close(ctx))
-	return finding(name, fmt.Sprintf("%d parcels waiting, %d dead", waiting, dead), err)
+	gone, goneErr := CheckGone(ctx, s, sinks)
+	err = errors.Join(err, countErr, goneErr, s.Close(ctx))
+	return append([]Finding{finding(name, fmt.Sprintf("%d parcels waiting, %d dead", waiting, dead), err)}, gone...)
 }

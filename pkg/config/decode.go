@@ -109,7 +109,7 @@ func (d *decoder) unknown(e entry, path string, fields []field, kind string) {
 	if kind != "" {
 		text += " for a sink of type " + kind
 	}
-	near := nearest(key, known)
+	near := Nearest(key, known)
 	switch {
 	case colon && slices.Contains(known, key):
 		text = "write a space after the colon"

@@ -56,7 +56,7 @@ func nearestVariable(name string, known map[string]setting) string {
 		}
 		suffixes = append(suffixes, strings.TrimPrefix(variable, prefix))
 	}
-	if near := nearest(strings.TrimPrefix(name, prefix), suffixes); near != "" {
+	if near := Nearest(strings.TrimPrefix(name, prefix), suffixes); near != "" {
 		return "did you mean " + prefix + near + "?"
 	}
 	return "unset it; vodrelay config show lists the keys, each of which is a variable"
@@ -150,7 +150,7 @@ func readFlags(flags *pflag.FlagSet, r *report) map[string]any {
 		switch {
 		case !exists:
 			text := "unknown key"
-			if near := nearest(path, slices.Sorted(maps.Keys(known))); near != "" {
+			if near := Nearest(path, slices.Sorted(maps.Keys(known))); near != "" {
 				text += ": did you mean " + near + "?"
 			}
 			r.at(where, shorten(path), text)

@@ -127,8 +127,8 @@ func names(fields []field) []string {
 	return all
 }
 
-// nearest is the known word that word was most likely meant to be, or "".
-func nearest(word string, known []string) string {
+// Nearest is the known word that word was most likely meant to be, or "".
+func Nearest(word string, known []string) string {
 	best, least := "", max(1, (len(word)+1)/3)+1
 	for _, k := range known {
 		if d := distance(word, k); d < least && d < len(k) {

@@ -12,7 +12,7 @@ func TestNearest(t *testing.T) {
 		"ulr": "url", "URL": "url", "metod": "method", "timeot": "timeout", "tiemout": "timeout", "header": "headers",
 		"secretfile": "secret_file", "secret-file": "secret_file", "x": "", "": "", "body": "", "password": "",
 	} {
-		require.Equal(t, want, nearest(word, known), word)
+		require.Equal(t, want, Nearest(word, known), word)
 	}
 }
 

@@ -179,7 +179,7 @@ func (d *decoder) sinkType(n *yaml.Node, path string) (kind string, ok bool) {
 	case found.Kind != yaml.ScalarNode:
 		d.fail(found, path+".type", remedy)
 	case !slices.Contains(SinkTypes(), found.Value):
-		if near := nearest(found.Value, SinkTypes()); near != "" {
+		if near := Nearest(found.Value, SinkTypes()); near != "" {
 			remedy = "unknown type: did you mean " + near + "?"
 		}
 		d.fail(found, path+".type", quote(found.Value)+": "+remedy)

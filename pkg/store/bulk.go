@@ -16,8 +16,6 @@ const (
 	dropParcel = `DELETE FROM vodrelay_parcels WHERE seq = $1 AND state = $2 RETURNING length(raw)`
 
 	purgeParcel = `DELETE FROM vodrelay_parcels WHERE seq = $1 AND state = $2 AND updated_at < $3 RETURNING length(raw)`
-
-	newest = `SELECT COALESCE(MAX(seq), 0) FROM vodrelay_parcels`
 )
 
 // Replay makes the parcels that fit due now, with no attempts counted; dead ones wait again. The texts of
@@ -77,37 +75,44 @@ func remove(ctx context.Context, t *txn, query string, rows []row, further ...an
 	return removed, err
 }
 
-// each finds the parcels that fit and gives them to change, chunk by chunk. Finding them does not hold up
-// other writes; change must see for itself that they are still as they were found. What is stored after it
-// began is left out, so that it ends also where parcels come faster than it works.
-func (s *Store) each(ctx context.Context, f Filter, change func(ctx context.Context, t *txn, rows []row) (int64, error)) (int64, error) {
-	var last, all int64
-	if err := s.db.read.QueryRowContext(ctx, newest).Scan(&last); err != nil {
-		return 0, explain(err, s.db.secret)
+// each finds the parcels that fit and gives them to change, chunk by chunk, as walk does.
+func (s *Store) each(ctx context.Context, f Filter, change func(ctx context.Context, t *txn, rows []row) (int64, error)) (all int64, err error) {
+	err = s.walk(ctx, f, func(rows []row) error {
+		var changed int64
+		err := s.write(ctx, len(rows), func(ctx context.Context, t *txn) (err error) {
+			changed, err = change(ctx, t, rows)
+			return err
+		})
+		if err == nil { // otherwise changed may still be written to
+			all += changed
+		}
+		return err
+	})
+	return all, err
+}
+
+// walk gives do the parcels that fit, chunk by chunk. Finding them does not hold up writes; do must see for
+// itself that they are still as they were found. What is stored after it began is left out, so that it ends
+// also where parcels come faster than it works.
+func (s *Store) walk(ctx context.Context, f Filter, do func(rows []row) error) error {
+	mark, err := s.Mark(ctx)
+	if err != nil {
+		return err
+	}
+	if f.Before == 0 || f.Before > mark {
+		f.Before = mark
 	}
 	for from := (place{}); ; {
 		rows, err := s.page(ctx, s.db.read, f, from, chunk)
 		if err != nil {
-			return all, explain(err, s.db.secret)
+			return explain(err, s.db.secret)
 		}
 		if len(rows) == 0 {
-			return all, nil
+			return nil
 		}
 		from = rows[len(rows)-1].place()
-		old := rows[:0:0]
-		for _, r := range rows {
-			if r.seq <= last {
-				old = append(old, r)
-			}
-		}
-		var changed int64
-		err = s.write(ctx, len(old), func(ctx context.Context, t *txn) (err error) {
-			changed, err = change(ctx, t, old)
+		if err := do(rows); err != nil {
 			return err
-		})
-		if err != nil {
-			return all, err
 		}
-		all += changed
 	}
 }

@@ -92,7 +92,7 @@ func diagnoseSQLite(code int) trouble {
 // diagnosePostgres goes by SQLSTATE: https://www.postgresql.org/docs/current/errcodes-appendix.html.
 func diagnosePostgres(code string) trouble {
 	switch code {
-	case "40001", "40P01": // serialization_failure, deadlock_detected
+	case "40001", "40P01", "23505": // serialization_failure, deadlock_detected, unique_violation: of a key that is seen next time
 		return trouble{again: true}
 	case "25006": // read_only_sql_transaction
 		return trouble{hint: "the server is a standby or read-only: name the primary in url, or add target_session_attrs=read-write", everywhere: true}

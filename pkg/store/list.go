@@ -13,18 +13,11 @@ import (
 
 	"github.com/vodrelay/vodrelay/pkg/event"
 	"github.com/vodrelay/vodrelay/pkg/retry"
+	"github.com/vodrelay/vodrelay/pkg/selection"
 )
 
-// Filter selects parcels: those that fit everything that is set. The zero Filter selects all.
-type Filter struct {
-	State   event.ParcelState
-	Sink    string
-	Type    string
-	EventID string // what the event's ID begins with
-	Error   string // what the first or the last error contains, upper and lower case as written
-	// OlderThan and NewerThan bound Created: before the one, not before the other.
-	OlderThan, NewerThan time.Time
-}
+// Filter selects parcels.
+type Filter = selection.Filter
 
 // Cursor is a place in a list: behind the last parcel of a page. Empty is the beginning, and as a result
 // the end. Its text means nothing to others, and may be kept and sent.
@@ -117,39 +110,48 @@ func (s *Store) page(ctx context.Context, q queryer, f Filter, from place, limit
 	return rows, nil
 }
 
+// lastCharacter is larger than whatever can follow the beginning of an ID.
+const lastCharacter = "\U0010FFFF"
+
 // pageQuery selects from one group.
 func (db *database) pageQuery(f Filter, g group, after place, limit int) (string, []any) {
 	query := `SELECT ` + columns + ` FROM vodrelay_parcels`
 	args := []any{g.sink, g.state, after.Created, after.Seq}
-	where := func(test string, arg any) {
-		args = append(args, arg)
-		query += ` AND ` + strings.ReplaceAll(test, `$n`, fmt.Sprintf(`$%d`, len(args)))
-	}
 	if f.EventID == "" {
 		query += ` WHERE`
 	} else {
 		// Few IDs begin with the same digits: found first, in their index, they spare looking through the
-		// group. A CROSS JOIN keeps SQLite from turning that around. What follows the beginning is smaller than
-		// the largest character.
+		// group. A CROSS JOIN keeps SQLite from turning that around.
 		query = `WITH few (n) AS MATERIALIZED (SELECT seq FROM vodrelay_parcels WHERE event_id >= $5 AND event_id < $6)
 			SELECT ` + columns + ` FROM few CROSS JOIN vodrelay_parcels WHERE seq = n AND`
-		args = append(args, f.EventID, f.EventID+"\U0010FFFF")
+		args = append(args, f.EventID, f.EventID+lastCharacter)
 	}
 	query += ` sink = $1 AND state = $2 AND (created_at, seq) > ($3, $4)`
-	if f.Type != "" {
-		where(`type = $n`, toText(f.Type))
-	}
-	if f.Error != "" {
-		where(`(`+fmt.Sprintf(db.within, `last_error`, `$n`)+` OR `+fmt.Sprintf(db.within, `first_error`, `$n`)+`)`, errorText(f.Error))
-	}
-	if !f.OlderThan.IsZero() {
-		where(`created_at < $n`, f.OlderThan.UnixMilli())
-	}
-	if !f.NewerThan.IsZero() {
-		where(`created_at >= $n`, f.NewerThan.UnixMilli())
-	}
+	tests, args := db.tests(f, args)
+	query += tests
 	args = append(args, int64(limit))
 	return query + fmt.Sprintf(` ORDER BY created_at, seq LIMIT $%d`, len(args)), args
+}
+
+// tests are the conditions that are not about a group, a place or an ID, to follow another one, and args with
+// their parameters.
+func (db *database) tests(f Filter, args []any) (string, []any) {
+	var query strings.Builder
+	test := func(wanted bool, condition string, arg any) {
+		if wanted {
+			args = append(args, arg)
+			query.WriteString(` AND ` + strings.ReplaceAll(condition, `$n`, fmt.Sprintf(`$%d`, len(args))))
+		}
+	}
+	test(f.Type != "", `type = $n`, toText(f.Type))
+	test(f.Error != "", `(`+fmt.Sprintf(db.within, `last_error`, `$n`)+` OR `+fmt.Sprintf(db.within, `first_error`, `$n`)+`)`, errorText(f.Error))
+	test(!f.OlderThan.IsZero(), `created_at < $n`, f.OlderThan.UnixMilli())
+	test(!f.NewerThan.IsZero(), `created_at >= $n`, f.NewerThan.UnixMilli())
+	test(f.Before != 0, `+seq < $n`, f.Before) // the plus keeps SQLite to the index of the list
+	if f.SubAppID != nil {
+		test(true, `sub_app_id = $n`, int64(*f.SubAppID))
+	}
+	return query.String(), args
 }
 
 // Latest returns up to limit parcels in the state, those that were stored last first.

@@ -189,13 +189,15 @@ func TestPlans(t *testing.T) {
 	require.NoError(t, s.Put(t.Context(), parcels(0, 500, "a")...))
 	queries := []string{
 		s.db.claim, unclaimParcel, unclaimAll, extendClaim, completeParcel, failParcel, releaseSink, nextDue, counts, replayParcel,
-		dropParcel, purgeParcel, newest, latestParcels, parcelsOfEvent, expireSettled, limitSettled, readSettled, forgetSettled,
+		dropParcel, purgeParcel, moveParcel, keptParcel, newest, latestParcels, parcelsOfEvent, expireSettled, limitSettled, readSettled, forgetSettled,
 	}
 	for _, f := range []Filter{
 		{}, {EventID: "0123"}, {State: event.ParcelDead, Sink: "a", Type: "x", Error: "y"}, {OlderThan: epoch, NewerThan: epoch},
+		{Before: 5}, {Before: 5, SubAppID: new(uint64(1))},
 	} {
 		query, _ := s.db.pageQuery(f, group{"a", "waiting"}, place{}, 50)
-		queries = append(queries, query)
+		slice, _ := s.db.sliceQuery(f, group{"a", "waiting"}, place{})
+		queries = append(queries, query, slice)
 	}
 	for _, query := range queries {
 		args := make([]any, 12)

@@ -41,6 +41,9 @@ func TestContract(t *testing.T) {
 		{"replay", testReplay},
 		{"drop", testDrop},
 		{"purge", testPurge},
+		{"move", testMove},
+		{"move meets others", testMoveMeetsOthers},
+		{"matching", testMatching},
 		{"export and import", testTransfer},
 		{"settled", testSettled},
 		{"counts", testCounts},
@@ -357,7 +360,7 @@ func testList(t *testing.T, s *Store) {
 		{"no pattern", Filter{Error: "5_%"}, func(int, event.Parcel) bool { return false }},
 		{"older", Filter{OlderThan: put[20].Created}, func(i int, _ event.Parcel) bool { return i < 20 }},
 		{"newer", Filter{NewerThan: put[20].Created}, func(i int, _ event.Parcel) bool { return i >= 20 }},
-		{"everything", Filter{event.ParcelDead, "b", "ProcedureStateChanged", "0", "status", put[20].Created, put[3].Created}, func(i int, p event.Parcel) bool {
+		{"everything", Filter{State: event.ParcelDead, Sink: "b", Type: "ProcedureStateChanged", EventID: "0", Error: "status", OlderThan: put[20].Created, NewerThan: put[3].Created}, func(i int, p event.Parcel) bool {
 			return i%15 == 0 && i >= 3 && i < 20 && p.ID[0] == '0'
 		}},
 		{"unknown sink", Filter{Sink: "c"}, func(int, event.Parcel) bool { return false }},
@@ -510,7 +513,7 @@ func testTransfer(t *testing.T, s *Store) {
 
 	_, err = s.Drop(t.Context(), Filter{})
 	require.NoError(t, err)
-	broken := append(bytes.Clone(part.Bytes()), "\n{\"id\":\"x\"}\n"...)
+	broken := append(bytes.Clone(part.Bytes()), fmt.Sprintf("\n{\"id\":%q}\n", parcel(1, "").ID)...)
 	added, err = s.Import(t.Context(), bytes.NewReader(broken))
 	require.ErrorContains(t, err, "line 5: state is missing")
 	require.True(t, retry.IsPermanent(err))

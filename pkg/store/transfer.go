@@ -14,6 +14,7 @@ import (
 
 	"github.com/vodrelay/vodrelay/pkg/event"
 	"github.com/vodrelay/vodrelay/pkg/retry"
+	"github.com/vodrelay/vodrelay/pkg/selection"
 )
 
 const (
@@ -162,6 +163,9 @@ func fromLine(text []byte) (event.Parcel, error) {
 	}
 	if len(p.Raw) > 0 && !event.IsJSON(p.Raw) { // an edited line: no sink could do anything with it
 		return p, errors.New("event: is not JSON: mend it, or take the line that vodrelay parcels export wrote")
+	}
+	if id, whole, err := selection.ParseID(p.ID); err != nil || !whole || id != p.ID { // nobody could name it
+		return p, fmt.Errorf("id: %.40q is not an event's ID: those are %d hexadecimal digits, in small letters", p.ID, selection.IDLength)
 	}
 	if l.State == "" {
 		return p, errors.New("state is missing")
