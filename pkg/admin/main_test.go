@@ -180,7 +180,9 @@ func someStats() Stats {
 		Relay: RelayStats{Pulls: 10, Received: 7, Joined: 1, Settled: 5, Unsettled: 1, Confirmed: 4, Confirms: 3, Late: 2, InHand: 3, MaxInHand: 512, Pollers: 2},
 		Pipeline: PipelineStats{Dropped: 1, Remembered: 1, Sinks: []SinkStats{
 			{Name: "site", Sent: 4, Failed: 2, Attempts: 9, Parked: 1, Dead: 1, Failures: 2, Breaker: "open", BreakerSince: time.Now().Add(-time.Minute)},
-			{Name: "archive", Sent: 5, Attempts: 5, Breaker: "closed", BreakerSince: time.Now()},
+			{Name: "archive", Sent: 5, Attempts: 5, Breaker: "closed", BreakerSince: time.Now(), Refusals: Refusals{
+				Total: 9, InARow: 7, Since: time.Now().Add(-3 * time.Minute), Last: time.Now(), Error: "422: <too> large\x1b",
+			}},
 			{Name: "plain", Sent: 5, Attempts: 5},
 		}},
 		Scheduler: &SchedulerStats{Delivered: 3, Failed: 2, Dead: 1},

@@ -84,7 +84,17 @@ type SinkStats struct {
 	Dead         uint64    // dead letters that were stored
 	Failures     int       // gauge: failed deliveries in a row
 	Breaker      string    // closed, open or half-open; "" without a breaker
-	BreakerSince time.Time // since when the breaker has that state
+	BreakerSince time.Time // since when it is down or, if closed, up
+	Refusals     Refusals
+}
+
+// Refusals are the deliveries that a sink refused: it blamed the event.
+type Refusals struct {
+	Total  uint64
+	InARow int       // gauge: since an event was accepted last
+	Since  time.Time // of the first in a row; zero if there is none
+	Last   time.Time // of the latest; zero if there was none
+	Error  string    // of the latest
 }
 
 // CallbackStats are the counters of the receiver of VOD's normal callback.

@@ -12,7 +12,7 @@ import (
 	"github.com/vodrelay/vodrelay/pkg/selection"
 )
 
-// Status is what GET /status returns. It says nothing of single events.
+// Status is what GET /status returns. It says nothing of single events, but for what an error may say.
 type Status struct {
 	Version       string    `json:"version"`
 	Started       time.Time `json:"started"`
@@ -75,13 +75,20 @@ type QueueStatus struct {
 // SinkStatus is one sink with its parcels. Name is - for events that a processor failed on, and (removed)
 // for all sinks that still have parcels and are not configured any more.
 type SinkStatus struct {
-	Name          string     `json:"name"`
-	Breaker       string     `json:"breaker,omitempty"`
-	BreakerSince  *time.Time `json:"breaker_since,omitempty"`
-	Accepted      uint64     `json:"accepted"`
-	Failed        uint64     `json:"failed"`
-	FailedInARow  int        `json:"failed_in_a_row"`
-	LastAccepted  *time.Time `json:"last_accepted"`
+	Name         string     `json:"name"`
+	Breaker      string     `json:"breaker,omitempty"`
+	BreakerSince *time.Time `json:"breaker_since,omitempty"`
+	Accepted     uint64     `json:"accepted"`
+	Failed       uint64     `json:"failed"`
+	FailedInARow int        `json:"failed_in_a_row"`
+	LastAccepted *time.Time `json:"last_accepted"`
+	// Refused counts the events that the sink refused; RefusedInARow those since it accepted one last, with the
+	// time of the first of them. A sink may be up and refuse everything.
+	Refused       uint64     `json:"refused"`
+	RefusedInARow int        `json:"refused_in_a_row"`
+	RefusingSince *time.Time `json:"refusing_since"`
+	LastRefused   *time.Time `json:"last_refused"`
+	LastRefusal   string     `json:"last_refusal,omitempty"` // why
 	Waiting       int64      `json:"waiting"`
 	OldestWaiting *time.Time `json:"oldest_waiting"`
 	Dead          int64      `json:"dead"`
@@ -135,6 +142,8 @@ func (s *Server) Status(ctx context.Context) Status {
 		st.Sinks = append(st.Sinks, SinkStatus{
 			Name: label(sink.Name), Breaker: sink.Breaker, BreakerSince: when(sink.BreakerSince),
 			Accepted: sink.Sent, Failed: sink.Failed, FailedInARow: sink.Failures, LastAccepted: when(s.opts.Observer.lastSent(sink.Name)),
+			Refused: sink.Refusals.Total, RefusedInARow: sink.Refusals.InARow, RefusingSince: when(sink.Refusals.Since),
+			LastRefused: when(sink.Refusals.Last), LastRefusal: printable(sink.Refusals.Error),
 		})
 	}
 	if s.counts == nil {

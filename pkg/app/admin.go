@@ -101,6 +101,7 @@ func (a *App) adminStats() admin.Stats {
 		all.Pipeline.Sinks = append(all.Pipeline.Sinks, admin.SinkStats{
 			Name: s.Name, Sent: s.Sent, Failed: s.Failed, Attempts: s.Attempts, Skipped: s.Skipped, Deduplicated: s.Deduplicated,
 			Parked: s.Parked, Dead: s.Dead, Failures: s.Failures, Breaker: s.Breaker.State, BreakerSince: s.Breaker.Since,
+			Refusals: admin.Refusals(s.Refusals),
 		})
 	}
 	if a.receiver != nil {

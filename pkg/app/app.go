@@ -41,6 +41,7 @@ type App struct {
 	stopping  atomic.Bool
 	reloaded  chan struct{}
 	build     builder
+	notices   *notices
 	// sinksChanged has a member after a reload, for warnOfGone.
 	sinksChanged chan struct{}
 
@@ -100,6 +101,7 @@ func newApp(cfg *config.Config, log *zap.Logger, stdout io.Writer, opts ...Optio
 	a := &App{
 		log: log, cfg: cfg, out: &output{w: stdout}, client: client, apps: applications(cfg),
 		version: "dev", level: zap.NewAtomicLevel(), reloaded: make(chan struct{}, 1), sinksChanged: make(chan struct{}, 1), build: buildSink,
+		notices: newNotices(log),
 	}
 	for _, opt := range opts {
 		opt(a)
@@ -141,7 +143,8 @@ func (a *App) connect() error {
 		}
 		deliver := func(ctx context.Context, sink string, e event.Event) error { return a.pipeline.Deliver(ctx, sink, e) }
 		a.scheduler = relay.NewScheduler(a.log, a.store, deliver, lanes(a.cfg.Sinks))
-		options = append(options, pipeline.WithParking(a.store, mode), pipeline.OnParked(a.scheduler.Wake), pipeline.OnRecovered(a.scheduler.Recovered))
+		a.scheduler.OnDead(a.notices.dead)
+		options = append(options, pipeline.WithParking(a.store, mode), pipeline.OnParked(a.scheduler.Wake), pipeline.OnRecovered(a.scheduler.Recovered), pipeline.OnDead(a.notices.dead))
 	}
 	if a.pipeline, err = pipeline.New(a.log, processors, routes(a.sinks), options...); err != nil {
 		return err
@@ -203,6 +206,7 @@ func (a *App) whileUnbroken(ctx context.Context, receiving bool, f func(context.
 	defer context.AfterFunc(ctx, func() { a.stopping.Store(true) })()
 	var beside sync.WaitGroup
 	beside.Go(func() { a.stopWhenBroken(ctx, stop) })
+	beside.Go(func() { a.notices.run(ctx) })
 	beside.Go(func() { a.warnOfModes(ctx) })
 	if a.receiver != nil && receiving {
 		beside.Go(func() { a.receive(ctx, stop) })
@@ -215,6 +219,7 @@ func (a *App) whileUnbroken(ctx context.Context, receiving bool, f func(context.
 	err = f(ctx)
 	stop(nil) // the first cause stays
 	beside.Wait()
+	a.notices.flush()
 	var failed *endedError
 	if cause := context.Cause(ctx); err == nil && (errors.Is(cause, ErrOutputEnded) || errors.As(cause, &failed)) {
 		err = cause

@@ -28,6 +28,7 @@ type Pipeline struct {
 	parkMode  ParkMode
 	onParked  func(sink string)
 	recovered func(sink string)
+	onDead    func(sink string, e event.Event, err error)
 	observe   func(sink string, d time.Duration, err error)
 
 	processing, parking       retry.Streak
@@ -51,7 +52,8 @@ func New(log *zap.Logger, processors []Processor, routes []Route, opts ...Option
 	if log == nil {
 		log = zap.NewNop()
 	}
-	p := &Pipeline{log: log, memory: newMemory(defaultMemorySize, defaultMemoryAge), observe: func(string, time.Duration, error) {}}
+	p := &Pipeline{log: log, memory: newMemory(defaultMemorySize, defaultMemoryAge),
+		onDead: func(string, event.Event, error) {}, observe: func(string, time.Duration, error) {}}
 	for _, opt := range opts {
 		opt(p)
 	}
@@ -96,6 +98,7 @@ func (p *Pipeline) handle(ctx context.Context, d event.Delivery, mode ParkMode) 
 		if parking := p.park(ctx, pl, unprocessed(d.Event, err)); parking != nil {
 			return errors.Join(err, parking)
 		}
+		p.onDead(Unprocessed, d.Event, err)
 		return nil
 	})
 }
@@ -131,12 +134,8 @@ func (p *Pipeline) process(ctx context.Context, pl *plan, e event.Event) (event.
 		p.dropped.Add(1)
 	default:
 		p.failed.Add(1)
-		if !stopping(ctx) && p.processing.Fail(err) {
-			fate := "stays unsettled"
-			if p.parker != nil {
-				fate = "becomes a dead letter"
-			}
-			p.log.Warn("a processor fails, the event "+fate, failure(err)...)
+		if p.parker == nil && !stopping(ctx) && p.processing.Fail(err) { // else it is reported as a dead letter
+			p.log.Warn("a processor fails, the event stays unsettled", failure(err)...)
 		}
 		debugFailure(p.log, "processor failed", e, err)
 	}
@@ -160,7 +159,7 @@ func (p *Pipeline) dispatch(ctx context.Context, pl *plan, key memoryKey, e even
 		return nil
 	}
 	if p.parker != nil && mode == ParkEverything {
-		return p.park(ctx, pl, p.parcels(pl, e, mode, results)...)
+		return p.parkAt(ctx, pl, e, mode, results)
 	}
 	p.fanOut(ctx, pl, e, results)
 
@@ -176,7 +175,7 @@ func (p *Pipeline) dispatch(ctx context.Context, pl *plan, key memoryKey, e even
 	}
 	failed := errors.Join(errs...)
 	if failed != nil && p.parker != nil && !errors.Is(failed, retry.ErrEnding) {
-		err := p.park(ctx, pl, p.parcels(pl, e, mode, results)...)
+		err := p.parkAt(ctx, pl, e, mode, results)
 		if err == nil {
 			return nil
 		}

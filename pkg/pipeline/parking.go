@@ -52,6 +52,12 @@ func WithParking(parker Parker, mode ParkMode) Option {
 // OnParked has f called with the sink of every waiting parcel that was stored. It must return at once.
 func OnParked(f func(sink string)) Option { return func(p *Pipeline) { p.onParked = f } }
 
+// OnDead has f called with every event that has become a dead letter when it came: of the sink that refused it,
+// or of Unprocessed. What becomes one at a later attempt is the scheduler's to report. f must return at once.
+func OnDead(f func(sink string, e event.Event, err error)) Option {
+	return func(p *Pipeline) { p.onDead = f }
+}
+
 // OnRecovered has f called with the name of a sink that accepts events again after its breaker was open.
 // It must return at once.
 func OnRecovered(f func(sink string)) Option { return func(p *Pipeline) { p.recovered = f } }
@@ -107,6 +113,19 @@ func unprocessed(e event.Event, err error) event.Parcel {
 	now := time.Now()
 	text := event.ParcelError(err)
 	return event.Parcel{Event: e, Sink: Unprocessed, State: event.ParcelDead, Attempts: 1, FirstError: text, LastError: text, Next: now, Created: now, Updated: now}
+}
+
+// parkAt stores e for the routes that did not accept it; see parcels.
+func (p *Pipeline) parkAt(ctx context.Context, pl *plan, e event.Event, mode ParkMode, results []result) error {
+	if err := p.park(ctx, pl, p.parcels(pl, e, mode, results)...); err != nil {
+		return err
+	}
+	for i, res := range results {
+		if retry.IsPermanent(res.err) {
+			p.onDead(pl.routes[i].Name, e, res.err)
+		}
+	}
+	return nil
 }
 
 // park stores the parcels of one event. It tries until ctx ends, whatever the error: as long as nothing

@@ -63,7 +63,8 @@ type route struct {
 	breaker *breaker // nil: none
 	lease   retrying // of limit: as often as the time of a lease is worth
 
-	streak                                        retry.Streak
+	streak                                        retry.Streak // of failures; refusals are none
+	refusals                                      refusals
 	sent, failed, attempts, skipped, deduplicated atomic.Uint64
 	parked, dead                                  atomic.Uint64
 }
@@ -163,6 +164,7 @@ func (r *route) conclude(ctx context.Context, e event.Event, err error) {
 		return
 	}
 	r.sent.Add(1)
+	r.refusals.end()
 	if failures, lasted := r.streak.End(); failures > 0 && lasted >= moment {
 		r.log.Info("sink accepts events again", zap.Int("failures", failures), zap.Duration("lasted", lasted))
 	}
@@ -170,8 +172,11 @@ func (r *route) conclude(ctx context.Context, e event.Event, err error) {
 
 func (r *route) fail(ctx context.Context, e event.Event, err error) {
 	r.failed.Add(1)
-	// What was not tried has been told by the breaker.
-	if !stopping(ctx) && !errors.Is(err, retry.ErrNotTried) && r.streak.Fail(err) {
+	switch {
+	case stopping(ctx), errors.Is(err, retry.ErrNotTried): // which the breaker has reported
+	case retry.IsPermanent(err): // reported as a dead letter, or as an event that is not settled
+		r.refusals.add(err)
+	case r.streak.Fail(err):
 		r.log.Warn("sink does not accept an event", failure(err)...)
 	}
 	debugFailure(r.log, "event not delivered", e, err)

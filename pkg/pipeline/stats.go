@@ -22,7 +22,8 @@ type SinkStats struct {
 	Deduplicated uint64 // deliveries left out because it had accepted the event before
 	Parked       uint64 // waiting parcels that were stored
 	Dead         uint64 // dead letters that were stored
-	Failures     int    // failed deliveries in a row, 0 when the last one succeeded
+	Failures     int    // failed deliveries since the last one that was accepted, Refusals.InARow among them
+	Refusals     Refusals
 	// Breaker is the state of the breaker; zero without one.
 	Breaker BreakerStats
 }
@@ -45,6 +46,7 @@ func (p *Pipeline) Stats() Stats {
 		Sinks:      make([]SinkStats, len(pl.routes)),
 	}
 	for i, r := range pl.routes {
+		refusals := r.refusals.stats()
 		s.Sinks[i] = SinkStats{
 			Name:         r.Name,
 			Sent:         r.sent.Load(),
@@ -54,7 +56,8 @@ func (p *Pipeline) Stats() Stats {
 			Deduplicated: r.deduplicated.Load(),
 			Parked:       r.parked.Load(),
 			Dead:         r.dead.Load(),
-			Failures:     r.streak.Failures(),
+			Failures:     r.streak.Failures() + refusals.InARow,
+			Refusals:     refusals,
 		}
 		if r.breaker != nil {
 			s.Sinks[i].Breaker = r.breaker.stats()

@@ -93,8 +93,6 @@ func (s *Scheduler) judge(l Lane, p event.Parcel, err error) event.ParcelOutcome
 	if reason := l.Policy.Exhausted(failures, now.Sub(p.Created)); reason != "" && !out.Dead {
 		out.Dead = true
 		err = fmt.Errorf("%s: %w", reason, err)
-		s.log.Warn("an event was given up: it is a dead letter now", append(errorFields(err),
-			zap.String("sink", p.Sink), zap.String("event_id", p.ID), zap.String("event_type", p.Type))...)
 	}
 	out.Err = event.ParcelError(err)
 	out.Next = now
@@ -104,6 +102,7 @@ func (s *Scheduler) judge(l Lane, p event.Parcel, err error) event.ParcelOutcome
 	s.failed.Add(1)
 	if out.Dead {
 		s.dead.Add(1)
+		s.onDead(p.Sink, p.Event, err)
 	}
 	return out
 }

@@ -77,6 +77,7 @@ type Scheduler struct {
 	running atomic.Bool
 	drained chan struct{} // closed by finish
 	steps   *steps        // the relay's
+	onDead  func(sink string, e event.Event, err error)
 
 	mu     sync.Mutex
 	lanes  []*lane
@@ -105,10 +106,15 @@ func NewScheduler(log *zap.Logger, store Parcels, deliver Deliver, lanes []Lane)
 	}
 	s := &Scheduler{
 		log: log, store: store, deliver: deliver, drained: make(chan struct{}), steps: &steps{},
+		onDead: func(string, event.Event, error) {},
 	}
 	s.UseLanes(lanes)
 	return s
 }
+
+// OnDead has f called with every event that becomes a dead letter, because its sink refused it or because it was
+// given up. f must return at once. It comes before Run.
+func (s *Scheduler) OnDead(f func(sink string, e event.Event, err error)) { s.onDead = f }
 
 // Run works parcels off until ctx is done. Sends in flight then have MaxStopGrace to end; those that do not,
 // and claims whose send was not begun, are given back. It returns when every goroutine that it started has

@@ -637,3 +637,37 @@ func TestSchedulerTriesAgainWhenItIsDue(t *testing.T) {
 		stop()
 	})
 }
+
+// A sink that is down and refuses a probe may be back or not: the next parcel is tried at once, and the others are
+// due when one is accepted.
+func TestSchedulerTakesARefusalForNoRecovery(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		released, dead := 0, 0
+		store := &relaytest.Parcels{Fault: func(_ context.Context, call string) error {
+			if call == "ReleaseSink" {
+				released++
+			}
+			return nil
+		}}
+		put(t, store, 20, "site")
+		attempts := 0
+		g := &target{answer: func(context.Context, string, event.Event) error {
+			attempts++
+			switch {
+			case attempts <= 4:
+				return retry.After(fmt.Errorf("%w: down", retry.ErrNotTried), 10*time.Second)
+			case attempts <= 7:
+				require.Zero(t, released)
+				return retry.Permanent(errDown)
+			}
+			return nil
+		}}
+		s := relay.NewScheduler(nil, store, g.deliver, []relay.Lane{{Sink: "site", Concurrency: 4}})
+		s.OnDead(func(string, event.Event, error) { dead++ })
+		stop := schedule(t, s)
+		pass(11 * time.Second)
+		require.Len(t, g.accepted(), 17)
+		require.Equal(t, []int{3, 1}, []int{dead, released})
+		stop()
+	})
+}
