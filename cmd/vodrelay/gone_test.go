@@ -84,7 +84,9 @@ func TestMoveTheParcelsOfASinkThatIsGone(t *testing.T) {
 			require.ElementsMatch(t, append(kept, "0aa site 1500000001 waiting", "0ab site 1500000001 waiting"), s.left())
 			return
 		}
-		eventually(t, "they are sent at once, as those that were waiting", func() bool { return tg.accepted()[shelfParcel(eventA, "", testApp, "").DedupID()] == 1 && tg.accepted()[shelfParcel(eventB, "", testApp, "").DedupID()] == 1 })
+		eventually(t, "they are sent at once, as those that were waiting", func() bool {
+			return tg.accepted()[shelfParcel(eventA, "", testApp, "").DedupID()] == 1 && tg.accepted()[shelfParcel(eventB, "", testApp, "").DedupID()] == 1
+		})
 		eventually(t, "they are done with", func() bool { return len(s.left()) == len(kept) })
 		require.ElementsMatch(t, kept, s.left())
 		eventually(t, "the status follows", func() bool {
