@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -50,14 +51,30 @@ func startDaemon(t *testing.T, environ []string, configuration string) *running 
 // launch runs one as a user, 0 for that of the tests.
 func launch(t *testing.T, environ []string, user uint32, configuration string) *running {
 	t.Helper()
+	d := configured(t, environ, configuration)
+	if user == 0 {
+		d.process = start(t, d.environ, "run", "-c", d.path)
+	} else {
+		d.process = startAs(t, user, d.environ, d.path)
+	}
+	return d
+}
+
+// startDaemonWith is startDaemon of a process that change has changed before.
+func startDaemonWith(t *testing.T, environ []string, configuration string, change func(*exec.Cmd)) *running {
+	t.Helper()
+	d := configured(t, environ, configuration)
+	d.process = startWith(t, d.environ, change, "run", "-c", d.path)
+	eventually(t, "it is ready", func() bool { code, _ := d.try("/readyz"); return code == http.StatusOK })
+	return d
+}
+
+// configured is one that has still to be started.
+func configured(t *testing.T, environ []string, configuration string) *running {
+	t.Helper()
 	environ = slices.DeleteFunc(environ, func(s string) bool { return strings.HasPrefix(s, "VODRELAY_ADMIN_LISTEN=") })
 	d := &running{address: freeAddress(t), path: filepath.Join(t.TempDir(), "vodrelay.yaml"), environ: environ}
 	d.configure(t, configuration)
-	if user == 0 {
-		d.process = start(t, environ, "run", "-c", d.path)
-	} else {
-		d.process = startAs(t, user, environ, d.path)
-	}
 	return d
 }
 

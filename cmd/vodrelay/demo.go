@@ -51,11 +51,12 @@ and accounts for every event.`,
 }
 
 func (p *program) demo(ctx context.Context, count int) (err error) {
-	log, _, err := app.NewLogger(config.Log{Level: "warn", Format: "console"}, p.stderr)
+	log, err := app.NewLogger(config.Log{Level: "warn", Format: "console"}, p.stderr)
 	if err != nil {
 		return err
 	}
-	ctx, unwatch := untilSignal(ctx, log, func() {})
+	defer func() { _ = log.Sync() }() // nobody is left to be told
+	ctx, unwatch := untilSignal(ctx, log.Logger, func() {})
 	defer unwatch()
 	ctx, cancel := context.WithTimeoutCause(ctx, demoTime, errors.New("the demo did not end within a minute"))
 	defer cancel()
@@ -81,7 +82,7 @@ func (p *program) demo(ctx context.Context, count int) (err error) {
 		"A receiver for VOD's callback is at %s.\nThe relay starts between them.\n\n", cloudURL, published, receiverURL)
 
 	started := time.Now()
-	if err := p.demoRelay(ctx, log, cloud, cloudURL, receiverURL, published+demoLive); err != nil {
+	if err := p.demoRelay(ctx, log.Logger, cloud, cloudURL, receiverURL, published+demoLive); err != nil {
 		return err
 	}
 	return p.demoSummary(cloud.Counts(), receiver, published+demoLive, time.Since(started))

@@ -47,7 +47,7 @@ Without sinks in the configuration, events are printed: vodrelay drain | jq`,
 				ctx, cancel = context.WithTimeout(ctx, timeout)
 				defer cancel()
 			}
-			return p.withApp(ctx, cfg, reopen, func(ctx context.Context, a *app.App, log *zap.Logger) error {
+			return p.withApp(ctx, cfg, reopen, func(ctx context.Context, a *app.App, log *app.Log) error {
 				return p.drain(ctx, a, log, quiet)
 			})
 		},
@@ -58,7 +58,7 @@ Without sinks in the configuration, events are printed: vodrelay drain | jq`,
 	return cmd
 }
 
-func (p *program) drain(ctx context.Context, a *app.App, log *zap.Logger, quiet bool) error {
+func (p *program) drain(ctx context.Context, a *app.App, log *app.Log, quiet bool) error {
 	stop := func() {}
 	if !quiet {
 		stop = p.showProgress(ctx, a, log)
@@ -102,12 +102,12 @@ const (
 
 // showProgress shows a bar on a terminal, and otherwise a line in the log now and then, until the returned
 // function is called. The total is what VOD says of its queues, which is late by minutes: a guide only.
-func (p *program) showProgress(ctx context.Context, a *app.App, log *zap.Logger) func() {
+func (p *program) showProgress(ctx context.Context, a *app.App, log *app.Log) func() {
 	ctx, cancel := context.WithCancel(ctx)
 	var showing sync.WaitGroup
 	showing.Go(func() {
 		if f, ok := p.stderr.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-			p.showBar(ctx, a)
+			showBar(ctx, a, log)
 			return
 		}
 		total := depth(ctx, a)
@@ -122,13 +122,14 @@ func (p *program) showProgress(ctx context.Context, a *app.App, log *zap.Logger)
 	}
 }
 
-func (p *program) showBar(ctx context.Context, a *app.App) {
+// showBar writes by way of the log, so that a terminal that was halted (Ctrl-S) does not hold up the drain.
+func showBar(ctx context.Context, a *app.App, log *app.Log) {
 	total := depth(ctx, a)
 	if total == 0 {
 		total = -1 // unknown: a spinner
 	}
 	bar := progressbar.NewOptions64(total,
-		progressbar.OptionSetWriter(p.stderr),
+		progressbar.OptionSetWriter(log),
 		progressbar.OptionSetDescription("draining"),
 		progressbar.OptionShowCount(),
 		progressbar.OptionShowIts(),

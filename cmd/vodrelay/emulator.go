@@ -47,10 +47,11 @@ It asks for no credentials there, so it listens on this machine only unless told
 otherwise.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			log, _, err := app.NewLogger(config.Log{Level: "info", Format: "auto"}, p.stderr)
+			log, err := app.NewLogger(config.Log{Level: "info", Format: "auto"}, p.stderr)
 			if err != nil {
 				return err
 			}
+			defer func() { _ = log.Sync() }() // nobody is left to be told
 			opts := emulator.Options{Seed: seed, Latency: latency, Variants: emulator.Variants{NullFields: nullFields}}
 			if unlimited {
 				opts.Quotas = emulator.UnlimitedQuotas()
@@ -72,13 +73,13 @@ otherwise.`,
 				return fmt.Errorf("--listen %s: %w", listen, err)
 			}
 			url := "http://" + listener.Addr().String()
-			fmt.Fprintf(p.stderr, "The VOD event API is at %s, its control API at %s/_emulator/. To relay from it:\n\n"+
+			fmt.Fprintf(log, "The VOD event API is at %s, its control API at %s/_emulator/. To relay from it:\n\n"+
 				"  export TENCENTCLOUD_SECRET_ID=%s TENCENTCLOUD_SECRET_KEY=%s\n"+
 				"  export VODRELAY_VOD_ENDPOINT=%s VODRELAY_VOD_SUB_APP_IDS=%d\n"+
 				"  vodrelay run\n\n", url, url, emulator.DefaultSecretID, emulator.DefaultSecretKey, url, subAppID)
-			ctx, unwatch := untilSignal(cmd.Context(), log, func() {})
+			ctx, unwatch := untilSignal(cmd.Context(), log.Logger, func() {})
 			defer unwatch()
-			return serveEmulator(ctx, server, listener, log, subAppID, perSecond, seed)
+			return serveEmulator(ctx, server, listener, log.Logger, subAppID, perSecond, seed)
 		},
 	}
 	flags := cmd.Flags()

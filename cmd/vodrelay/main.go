@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -83,16 +84,29 @@ func (p *program) exitCode(err error) int {
 
 // report writes an error for a person: each line of it, and what to do.
 func (p *program) report(err error) {
+	var text strings.Builder
 	for line := range strings.SplitSeq(err.Error(), "\n") {
-		fmt.Fprintln(p.stderr, "vodrelay: "+line)
+		fmt.Fprintln(&text, "vodrelay: "+line)
 	}
 	if hint := retry.Hint(err); hint != "" {
-		fmt.Fprintln(p.stderr, "vodrelay: to mend it: "+hint)
+		fmt.Fprintln(&text, "vodrelay: to mend it: "+hint)
 	}
 	if !p.running {
-		fmt.Fprintln(p.stderr, "vodrelay: see vodrelay --help")
+		fmt.Fprintln(&text, "vodrelay: see vodrelay --help")
+	}
+	written := make(chan struct{})
+	go func() { // it must not keep the process from ending
+		defer close(written)
+		_, _ = io.WriteString(p.stderr, text.String())
+	}()
+	select {
+	case <-written:
+	case <-time.After(reportTime):
 	}
 }
+
+// reportTime is how long whoever reads the standard error has for the last lines of a process.
+const reportTime = 250 * time.Millisecond
 
 // silentError has been told in another way already.
 type silentError struct{ err error }

@@ -128,16 +128,22 @@ type process struct {
 
 func start(t *testing.T, environ []string, args ...string) *process {
 	t.Helper()
-	return startAt(t, nil, environ, args...)
+	return startWith(t, environ, func(*exec.Cmd) {}, args...)
 }
 
-// startAt is start with a standard input, unless it is nil.
+// startAt is start with a standard input.
 func startAt(t *testing.T, stdin io.Reader, environ []string, args ...string) *process {
+	t.Helper()
+	return startWith(t, environ, func(cmd *exec.Cmd) { cmd.Stdin = stdin }, args...)
+}
+
+// startWith is start of a process that change has changed before.
+func startWith(t *testing.T, environ []string, change func(*exec.Cmd), args ...string) *process {
 	t.Helper()
 	path, err := binary()
 	require.NoError(t, err)
 	cmd := exec.Command(path, args...)
-	cmd.Stdin = stdin
+	change(cmd)
 	return startCommand(t, environ, cmd)
 }
 
@@ -148,7 +154,12 @@ func startCommand(t *testing.T, environ []string, cmd *exec.Cmd) *process {
 	if p.cmd.Dir == "" {
 		p.cmd.Dir = t.TempDir()
 	}
-	p.cmd.Stdout, p.cmd.Stderr = p.stdout, p.stderr
+	if p.cmd.Stdout == nil {
+		p.cmd.Stdout = p.stdout
+	}
+	if p.cmd.Stderr == nil {
+		p.cmd.Stderr = p.stderr
+	}
 	require.NoError(t, p.cmd.Start())
 	t.Cleanup(func() {
 		if p.cmd.ProcessState == nil {

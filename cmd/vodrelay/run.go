@@ -46,12 +46,12 @@ Without sinks in the configuration, events are printed, one JSON object a line.`
 					_ = s.Reload(func() error { return p.reload(cmd, a, log) }) // it has told
 				}
 			}
-			return p.withApp(cmd.Context(), cfg, hangup, func(ctx context.Context, a *app.App, log *zap.Logger) error {
+			return p.withApp(cmd.Context(), cfg, hangup, func(ctx context.Context, a *app.App, log *app.Log) error {
 				log.Info("starting", zap.String("version", versionText()), zap.String("endpoint", cfg.Vod.Endpoint), zap.Uint64s("sub_app_ids", cfg.Vod.SubAppIDs), zap.Int("sinks", len(cfg.Sinks)))
 				if err := a.Listen(ctx); err != nil {
 					return err
 				}
-				s := newSupervisor(log, a.Alive, statusLine(a.Stats, a.Depth, a.StoreErr))
+				s := newSupervisor(log.Logger, a.Alive, statusLine(a.Stats, a.Depth, a.StoreErr))
 				systemd.Store(s)
 				telling, cancel := context.WithCancel(ctx)
 				var told sync.WaitGroup
@@ -86,20 +86,26 @@ func (p *program) reload(cmd *cobra.Command, a *app.App, log *zap.Logger) error 
 
 // withApp builds the program from cfg, runs f with it until a signal, and closes it. hangup is called on
 // SIGHUP, once the program is built.
-func (p *program) withApp(ctx context.Context, cfg *config.Config, hangup func(*app.App, *zap.Logger), f func(context.Context, *app.App, *zap.Logger) error) (err error) {
-	log, level, err := app.NewLogger(cfg.Log, p.stderr)
+func (p *program) withApp(ctx context.Context, cfg *config.Config, hangup func(*app.App, *zap.Logger), f func(context.Context, *app.App, *app.Log) error) (err error) {
+	log, err := app.NewLogger(cfg.Log, p.stderr)
 	if err != nil {
 		return &exitError{exitConfig, err}
 	}
-	defer func() { _ = log.Sync() }() // a terminal cannot be synced
+	defer func() { _ = log.Sync() }() // nobody is left to be told
+	// Libraries print there, as net/http and the cloud's SDK do, whoever reads it and whatever the level.
+	restore, err := zap.RedirectStdLogAt(log.Logger, zap.DebugLevel)
+	if err != nil {
+		return err
+	}
+	defer restore()
 	var built atomic.Pointer[app.App]
-	ctx, unwatch := untilSignal(ctx, log, func() {
+	ctx, unwatch := untilSignal(ctx, log.Logger, func() {
 		if a := built.Load(); a != nil {
-			hangup(a, log)
+			hangup(a, log.Logger)
 		}
 	})
 	defer unwatch() // last, so that a second signal also ends a close that hangs
-	a, err := app.New(ctx, cfg, log, p.stdout, app.WithVersion(versionText()), app.WithLevel(level))
+	a, err := app.New(ctx, cfg, log.Logger, p.stdout, app.WithVersion(versionText()), app.WithLog(log))
 	if err != nil {
 		if errors.Is(err, store.ErrLocked) { // no fault of the configuration: a restart may succeed
 			return err

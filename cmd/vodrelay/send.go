@@ -71,13 +71,14 @@ Exit codes: 0 all were accepted, 1 some were not`,
 				defer func() { _ = file.Close() }() // only read
 				in = file
 			}
-			log, _, err := app.NewLogger(config.Log{Level: "info", Format: "auto"}, p.stderr)
+			log, err := app.NewLogger(config.Log{Level: "info", Format: "auto"}, p.stderr)
 			if err != nil {
 				return err
 			}
-			ctx, unwatch := untilSignal(cmd.Context(), log, func() {})
+			defer func() { _ = log.Sync() }() // nobody is left to be told
+			ctx, unwatch := untilSignal(cmd.Context(), log.Logger, func() {})
 			defer unwatch()
-			s.stderr = p.stderr
+			s.stderr = log
 			failed := s.run(ctx, in)
 			if err := out.write(p.stdout, s.sum, func(w io.Writer) { s.sum.print(w) }); err != nil {
 				return err

@@ -53,11 +53,11 @@ func untilSignal(ctx context.Context, log *zap.Logger, reopen func()) (context.C
 				return
 			case <-deadline:
 				log.Error("the stop took too long: ending by force; what was not confirmed comes back")
-				os.Exit(exitFailed)
+				end(log)
 			case sig := <-stops:
 				if deadline != nil {
 					log.Warn("second signal: ending at once; what was not confirmed comes back", zap.Stringer("signal", sig))
-					os.Exit(exitFailed)
+					end(log)
 				}
 				log.Info("stopping: press again to end at once", zap.Stringer("signal", sig))
 				deadline = time.After(relay.StopLimit + stopMargin)
@@ -72,4 +72,10 @@ func untilSignal(ctx context.Context, log *zap.Logger, reopen func()) (context.C
 		watching.Wait()
 		cancel(nil)
 	}
+}
+
+// end ends the process by force, with what the log still holds.
+func end(log *zap.Logger) {
+	_ = log.Sync() // it takes no longer than it may
+	os.Exit(exitFailed)
 }

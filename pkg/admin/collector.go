@@ -31,7 +31,8 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 
 // What is read when somebody asks. Histograms and the events by type are the Observer's.
 var (
-	buildInfo = desc("build_info", "Always 1; its labels are the version of vodrelay and of Go.", "version", "goversion")
+	buildInfo  = desc("build_info", "Always 1; its labels are the version of vodrelay and of Go.", "version", "goversion")
+	logDropped = desc("log_lines_dropped_total", "Lines that are missing in the log, since whatever reads it did not keep up or was gone.")
 
 	joined     = desc("deliveries_joined_total", "Deliveries of an event that was in hand already.")
 	remembered = desc("deliveries_remembered_total", "Deliveries of an event that was settled before and only had to be confirmed.")
@@ -93,6 +94,7 @@ func (s collector) Collect(ch chan<- prometheus.Metric) {
 	c := collection{ch}
 	stats := s.opts.Stats()
 	c.gauge(buildInfo, 1, label(s.opts.Version), runtime.Version())
+	c.counter(logDropped, float64(stats.LogDropped))
 	c.relay(stats.Relay)
 	c.pipeline(stats.Pipeline)
 	for _, sink := range stats.Pipeline.Sinks {

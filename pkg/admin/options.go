@@ -38,6 +38,8 @@ type Options struct {
 type Stats struct {
 	Relay    RelayStats
 	Pipeline PipelineStats
+	// LogDropped is how many lines are missing in the log.
+	LogDropped int64
 	// Scheduler is nil without a store.
 	Scheduler *SchedulerStats
 	// Callback is nil without a receiver of VOD's normal callback.

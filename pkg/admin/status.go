@@ -35,6 +35,8 @@ type Status struct {
 	Unsettled int64 `json:"unsettled"`
 	Confirmed int64 `json:"confirmed"`
 	Late      int64 `json:"confirms_late"`
+	// LogDropped is how many lines whatever reads the log did not take in time.
+	LogDropped int64 `json:"log_lines_dropped"`
 
 	// Callback is null without a receiver of VOD's normal callback.
 	Callback *CallbackStatus `json:"callback"`
@@ -118,7 +120,7 @@ func (s *Server) Status(ctx context.Context) Status {
 		Ready: len(why) == 0, Reasons: why, Stopping: s.stopping(),
 		Queues: []QueueStatus{}, InHand: stats.Relay.InHand, MaxInHand: stats.Relay.MaxInHand, Pollers: stats.Relay.Pollers,
 		Received: stats.Relay.Received, Settled: stats.Relay.Settled, Unsettled: stats.Relay.Unsettled,
-		Confirmed: stats.Relay.Confirmed, Late: stats.Relay.Late,
+		Confirmed: stats.Relay.Confirmed, Late: stats.Relay.Late, LogDropped: stats.LogDropped,
 		LastPull: when(s.opts.Observer.pulled.get()), LastSettled: when(s.opts.Observer.handled.get()), LastConfirm: when(s.opts.Observer.confirmed.get()),
 		Sinks: []SinkStatus{},
 	}

@@ -94,7 +94,7 @@ func (a *App) Depth() (events uint64, known bool) {
 func (a *App) Alive() error { return a.relay.Alive() }
 
 func (a *App) adminStats() admin.Stats {
-	all := admin.Stats{Relay: admin.RelayStats(a.relay.Stats())}
+	all := admin.Stats{Relay: admin.RelayStats(a.relay.Stats()), LogDropped: a.logDropped()}
 	p := a.pipeline.Stats()
 	all.Pipeline = admin.PipelineStats{Dropped: p.Dropped, Failed: p.Failed, Unrouted: p.Unrouted, Remembered: p.Remembered}
 	for _, s := range p.Sinks {

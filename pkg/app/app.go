@@ -38,10 +38,12 @@ type App struct {
 	apps      []uint64
 	version   string
 	level     zap.AtomicLevel
-	stopping  atomic.Bool
-	reloaded  chan struct{}
-	build     builder
-	notices   *notices
+	// logDropped is how many lines are missing in the log.
+	logDropped func() int64
+	stopping   atomic.Bool
+	reloaded   chan struct{}
+	build      builder
+	notices    *notices
 	// sinksChanged has a member after a reload, for warnOfGone.
 	sinksChanged chan struct{}
 
@@ -58,8 +60,10 @@ type Option func(*App)
 // WithVersion says what the admin server calls this program.
 func WithVersion(version string) Option { return func(a *App) { a.version = version } }
 
-// WithLevel names the level of the log, which Reload sets.
-func WithLevel(level zap.AtomicLevel) Option { return func(a *App) { a.level = level } }
+// WithLog names the log that New's logger is: Reload sets its level, and the admin server shows what it dropped.
+func WithLog(log *Log) Option {
+	return func(a *App) { a.level, a.logDropped = log.Level, log.Dropped }
+}
 
 // New builds what cfg, which must be valid, describes. stdout is where sinks of the type stdout print. A
 // store that cannot be opened yet, because its database is away or its disk is full, is no error: it is tried
@@ -100,7 +104,7 @@ func newApp(cfg *config.Config, log *zap.Logger, stdout io.Writer, opts ...Optio
 	}
 	a := &App{
 		log: log, cfg: cfg, out: &output{w: stdout}, client: client, apps: applications(cfg),
-		version: "dev", level: zap.NewAtomicLevel(), reloaded: make(chan struct{}, 1), sinksChanged: make(chan struct{}, 1), build: buildSink,
+		version: "dev", level: zap.NewAtomicLevel(), logDropped: func() int64 { return 0 }, reloaded: make(chan struct{}, 1), sinksChanged: make(chan struct{}, 1), build: buildSink,
 		notices: newNotices(log),
 	}
 	for _, opt := range opts {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,15 +16,29 @@ import (
 	"github.com/vodrelay/vodrelay/pkg/config"
 )
 
+// Log is a logger that never waits for whoever reads its lines. Sync writes what is held back, and waits for it
+// at most LogSyncTime.
+type Log struct {
+	*zap.Logger
+	Level zap.AtomicLevel // can be changed while the logger is in use
+	lines *logWriter
+}
+
+// Write puts text, such as whole lines for a person, among the lines of the log, in the order of all calls. It
+// never blocks or fails; what does not fit counts as one line.
+func (l *Log) Write(text []byte) (int, error) { return l.lines.Write(text) }
+
+// Dropped is how many lines are missing in the log, since whatever reads it did not keep up or was gone.
+func (l *Log) Dropped() int64 { return l.lines.Missing() }
+
 // NewLogger writes logs to w as cfg says. Format auto is console on a terminal and JSON elsewhere. Where w is
 // the standard error that systemd's journal reads, each line begins with its priority and has no time, which
-// the journal adds. What repeats itself is written as sampler says; Sync writes what it holds.
-//
-// With the logger comes its level, which can be changed while it is in use.
-func NewLogger(cfg config.Log, w io.Writer) (*zap.Logger, zap.AtomicLevel, error) {
+// the journal adds. What repeats itself is written as sampler says. Lines that w does not take in time are
+// dropped, and a line says how many; see logWriter.
+func NewLogger(cfg config.Log, w io.Writer) (*Log, error) {
 	level, err := zap.ParseAtomicLevel(cfg.Level)
 	if err != nil {
-		return nil, level, fmt.Errorf("log.level: %q: must be debug, info, warn or error", cfg.Level)
+		return nil, fmt.Errorf("log.level: %q: must be debug, info, warn or error", cfg.Level)
 	}
 	file, _ := w.(*os.File)
 	console := cfg.Format == "console"
@@ -31,9 +46,21 @@ func NewLogger(cfg config.Log, w io.Writer) (*zap.Logger, zap.AtomicLevel, error
 		console = file != nil && term.IsTerminal(int(file.Fd()))
 	}
 	journal := file == os.Stderr && stderrIsJournal()
-	sink := zapcore.Lock(zapcore.AddSync(w))
-	core := newSampler(zapcore.NewCore(newEncoder(console, journal), sink, level))
-	return zap.New(core, zap.ErrorOutput(sink)), level, nil
+	encoder := newEncoder(console, journal)
+	lines := &logWriter{out: w, notice: func(missing int64) []byte { return missingLines(encoder, missing) }}
+	core := newSampler(zapcore.NewCore(encoder, lines, level))
+	return &Log{zap.New(core, zap.ErrorOutput(lines)), level, lines}, nil
+}
+
+// missingLines is the line that says how many are missing before it.
+func missingLines(encoder zapcore.Encoder, n int64) []byte {
+	entry := zapcore.Entry{Level: zapcore.WarnLevel, Time: time.Now(), Message: "lines of the log are missing: whatever reads it did not keep up"}
+	text, err := encoder.EncodeEntry(entry, []zapcore.Field{zap.Int64("dropped", n)})
+	if err != nil {
+		return nil
+	}
+	defer text.Free()
+	return slices.Clone(text.Bytes())
 }
 
 func newEncoder(console, journal bool) zapcore.Encoder {

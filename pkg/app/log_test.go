@@ -28,9 +28,9 @@ import (
 func logged(t *testing.T, format string, f func(log *zap.Logger)) []string {
 	t.Helper()
 	var buf bytes.Buffer
-	log, _, err := NewLogger(config.Log{Level: "info", Format: format}, &buf)
+	log, err := NewLogger(config.Log{Level: "info", Format: format}, &buf)
 	require.NoError(t, err)
-	f(log)
+	f(log.Logger)
 	require.NoError(t, log.Sync())
 	return strings.Split(strings.TrimSuffix(buf.String(), "\n"), "\n")
 }
@@ -58,7 +58,7 @@ func TestLoggerOnATerminal(t *testing.T) {
 		t.Skip("no pseudo terminals here: ", err)
 	}
 	defer func() { _ = terminal.Close() }()
-	log, _, err := NewLogger(config.Log{Level: "info", Format: "auto"}, terminal)
+	log, err := NewLogger(config.Log{Level: "info", Format: "auto"}, terminal)
 	require.NoError(t, err)
 	log.Info("hello")
 	buf := make([]byte, 100)
@@ -70,29 +70,32 @@ func TestLoggerOnATerminal(t *testing.T) {
 
 func TestLoggerLevelCanBeChanged(t *testing.T) {
 	var buf bytes.Buffer
-	log, level, err := NewLogger(config.Log{Level: "error", Format: "json"}, &buf)
+	base, err := NewLogger(config.Log{Level: "error", Format: "json"}, &buf)
 	require.NoError(t, err)
-	log = log.With(zap.String("sink", "site"))
+	log := base.With(zap.String("sink", "site"))
 	log.Warn("not yet")
+	require.NoError(t, log.Sync())
 	require.Empty(t, buf.String())
-	require.NoError(t, level.UnmarshalText([]byte("debug")))
+	require.NoError(t, base.Level.UnmarshalText([]byte("debug")))
 	log.Warn("warned")
 	log.Debug("debugged")
+	require.NoError(t, log.Sync())
 	require.Equal(t, 2, strings.Count(buf.String(), "\n"))
-	_, _, err = NewLogger(config.Log{Level: "loud"}, &buf)
+	_, err = NewLogger(config.Log{Level: "loud"}, &buf)
 	require.ErrorContains(t, err, `log.level: "loud"`)
 }
 
 // TestLoggerIntoTheJournal is its own child: what counts is the process's standard error.
 func TestLoggerIntoTheJournal(t *testing.T) {
 	if format := os.Getenv("TEST_LOG_FORMAT"); format != "" {
-		log, _, err := NewLogger(config.Log{Level: "debug", Format: format}, os.Stderr)
+		base, err := NewLogger(config.Log{Level: "debug", Format: format}, os.Stderr)
 		require.NoError(t, err)
-		log = log.With(zap.String("sink", "site")) // also a clone must write priorities
+		log := base.With(zap.String("sink", "site")) // also a clone must write priorities
 		log.Debug("d")
 		log.Info("i")
 		log.Warn("w", zap.Error(errors.New("two\nlines")))
 		log.WithOptions(zap.AddStacktrace(zap.ErrorLevel)).Error("e")
+		require.NoError(t, log.Sync())
 		return
 	}
 	run := func(format string, redirected bool) []string {
@@ -148,13 +151,13 @@ func sampled(t *testing.T, f func(log *zap.Logger, lines func() []string)) {
 		var mu sync.Mutex
 		var buf bytes.Buffer
 		began := time.Now()
-		log, _, err := NewLogger(config.Log{Level: "debug", Format: "json"}, writerFunc(func(p []byte) (int, error) {
+		log, err := NewLogger(config.Log{Level: "debug", Format: "json"}, writerFunc(func(p []byte) (int, error) {
 			mu.Lock()
 			defer mu.Unlock()
 			return buf.Write(p)
 		}))
 		require.NoError(t, err)
-		f(log, func() []string {
+		f(log.Logger, func() []string {
 			synctest.Wait()
 			mu.Lock()
 			defer mu.Unlock()

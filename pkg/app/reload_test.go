@@ -88,7 +88,7 @@ func startRelaying(t *testing.T) *relaying {
 		"VODRELAY_STORE_PATH=" + filepath.Join(r.dir, "store.db"),
 	}
 	cfg := r.load(relayed + r.sinks("removed", "kept"))
-	r.app, err = app.New(t.Context(), cfg, zap.NewNop(), io.Discard, app.WithLevel(r.level), app.WithSinks(r.wrap))
+	r.app, err = app.New(t.Context(), cfg, zap.NewNop(), io.Discard, app.WithLog(&app.Log{Level: r.level}), app.WithSinks(r.wrap))
 	require.NoError(t, err)
 	var running context.Context
 	running, r.stop = context.WithCancel(context.Background())
