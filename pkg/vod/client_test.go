@@ -180,8 +180,9 @@ func TestConnectionsAreReused(t *testing.T) {
 	require.LessOrEqual(t, int(open.Load()), pollers)
 }
 
-// A connection that the server closed while it was idle costs no error.
-func TestDeadIdleConnection(t *testing.T) {
+// A request whose reply is lost is an error also on a connection that was used before, where net/http could send it
+// again in silence: it may have been carried out.
+func TestALostReplyIsNotHidden(t *testing.T) {
 	t.Parallel()
 	var requests atomic.Int32
 	var killed atomic.Bool
@@ -194,10 +195,14 @@ func TestDeadIdleConnection(t *testing.T) {
 		write(w, okReply)
 	}))
 	c := newClient(t, m, testConfig())
-	for range 3 {
-		require.NoError(t, c.Queue(0).Confirm(context.Background(), []string{"a"}))
-	}
+	confirm := func() error { return c.Queue(0).Confirm(context.Background(), []string{"a"}) }
+	require.NoError(t, confirm())
+	err := confirm()
+	require.ErrorContains(t, err, "without a reply")
+	require.False(t, retry.HadNoEffect(err))
+	require.NoError(t, confirm())
 	require.Equal(t, 2, m.dials())
+	require.EqualValues(t, 3, requests.Load())
 }
 
 func TestHTTP2(t *testing.T) {

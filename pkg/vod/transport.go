@@ -115,14 +115,9 @@ func (r reader) read(ex *exchange, req *http.Request) error {
 	timer := time.AfterFunc(ex.replyWithin, func() { cancel(errNoReply) })
 	defer timer.Stop()
 
-	out := req.WithContext(ctx)
-	out.Header = req.Header.Clone()
-	// net/http sends a request again by itself when the reused connection turns out to be dead, if a
-	// replay is harmless. It is for every API here: a lost pull hides its events for a lease, a second
-	// confirm deletes nothing more, the others set or read. A nil value says so without going out.
-	out.Header["X-Idempotency-Key"] = nil
-
-	resp, err := r.base.RoundTrip(out)
+	// A request has no Idempotency-Key: net/http would send one that had no reply again by itself, and nobody
+	// would know that the first one may have leased or confirmed events. What was never written it sends again.
+	resp, err := r.base.RoundTrip(req.WithContext(ctx))
 	if err != nil {
 		return cause(ctx, err)
 	}
