@@ -251,7 +251,7 @@ func TestTheAdminAddressIsTaken(t *testing.T) {
 	require.Equal(t, 1, code)
 	require.Empty(t, out, "no event is pulled")
 	require.Contains(t, log, "set admin.listen to a free address")
-	code, out, log = command(t, environ, "drain")
+	code, out, log = command(t, environ, "drain", "--quiet-for", "0")
 	require.Zero(t, code, log)
 	require.Equal(t, 3, strings.Count(out, "\n"))
 	require.Contains(t, log, "no admin server: its address is taken")
@@ -277,7 +277,7 @@ func TestReadinessFollowsTheRelay(t *testing.T) {
 func TestATimeoutCoversTheWaitForTheStore(t *testing.T) {
 	_, environ := startEmulator(t, emulator.Options{})
 	environ = append(environ, "VODRELAY_STORE_DRIVER=postgres", "VODRELAY_STORE_URL=postgres://u@"+freeAddress(t)+"/d")
-	code, _, log := command(t, environ, "drain", "--timeout", "1s")
+	code, _, log := command(t, environ, "drain", "--for", "1s")
 	require.Equal(t, exitLeft, code)
-	require.Contains(t, log, "stopped before the store could be opened")
+	require.Contains(t, log, "stopped as --for says")
 }

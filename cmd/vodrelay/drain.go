@@ -19,7 +19,8 @@ import (
 )
 
 func newDrain(p *program) *cobra.Command {
-	var timeout time.Duration
+	opts := relay.DefaultDrain()
+	var limit time.Duration
 	var quiet bool
 	cmd := &cobra.Command{
 		Use:   "drain",
@@ -27,61 +28,89 @@ func newDrain(p *program) *cobra.Command {
 		Long: `Relay events until the queue is empty, then exit. An event that could not be
 settled is tried once more when its lease is over, after 30 s.
 
-Exit codes: 0 the queue is empty and every event was accepted
+What another consumer has pulled and not confirmed is invisible, and comes back
+within 30 s. So the queue counts as empty when nothing has come for 31 s; what
+vodrelay itself may have pulled without a reply is waited for in the same way.
+Then VOD is asked how many events it counts. That number lags by up to three
+minutes: if it is not 0, the drain goes on for so long. --quiet-for 0 ends after
+two empty polls, and waits for no number that lags.
+
+Exit codes: 0 nothing is left in the queue, and every event was accepted
             1 failed
-            3 the queue is empty, but events are in the store: see vodrelay parcels
-            4 events are left in the queue: some could not be settled, or the
-              drain was stopped
-           78 the configuration is wrong
+            3 nothing is left in the queue, but events are in the store: see
+              vodrelay parcels
+            4 events are or may be left in the queue: some could not be settled,
+              VOD counts more than came, or the drain was stopped, also by
+              --for or --max
+           78 the configuration or the key is wrong
 
 Without sinks in the configuration, events are printed: vodrelay drain | jq`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			switch {
+			case limit < 0:
+				return &exitError{exitUsage, fmt.Errorf("--for: %s: must be a time such as 10m, or 0 for no limit", limit)}
+			case opts.QuietFor < 0:
+				return &exitError{exitUsage, fmt.Errorf("--quiet-for: %s: must be a time such as %s, or 0", opts.QuietFor, relay.DefaultQuiet)}
+			case opts.Max < 0:
+				return &exitError{exitUsage, fmt.Errorf("--max: %d: must be a number of events, or 0 for no limit", opts.Max)}
+			}
 			cfg, err := p.load(cmd)
 			if err != nil {
 				return err
 			}
 			ctx := cmd.Context()
-			if timeout > 0 {
+			if limit > 0 {
 				var cancel context.CancelFunc
-				ctx, cancel = context.WithTimeout(ctx, timeout)
+				ctx, cancel = context.WithTimeoutCause(ctx, limit, errDrainTime)
 				defer cancel()
 			}
 			return p.withApp(ctx, cfg, reopen, func(ctx context.Context, a *app.App, log *app.Log) error {
-				return p.drain(ctx, a, log, quiet)
+				return p.drain(ctx, a, log, opts, quiet)
 			})
 		},
 	}
 	config.AddFlags(cmd.Flags())
-	cmd.Flags().DurationVar(&timeout, "timeout", 0, "stop after this time, such as 10m, and exit with 4 (default: no limit)")
+	cmd.Flags().DurationVar(&limit, "for", 0, "stop after this time, such as 10m (default: no limit)")
+	cmd.Flags().IntVar(&opts.Max, "max", 0, "stop when so many events have been pulled, and at most 15 more (default: no limit)")
+	cmd.Flags().DurationVar(&opts.QuietFor, "quiet-for", opts.QuietFor, "how long nothing must have come before the queue counts as empty")
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "show no progress")
 	return cmd
 }
 
-func (p *program) drain(ctx context.Context, a *app.App, log *app.Log, quiet bool) error {
+// errDrainTime is the cause of a stop by --for.
+var errDrainTime = errors.New("the time of --for is over")
+
+func (p *program) drain(ctx context.Context, a *app.App, log *app.Log, opts relay.DrainOptions, quiet bool) error {
 	stop := func() {}
 	if !quiet {
 		stop = p.showProgress(ctx, a, log)
 	}
-	sum, err := a.Drain(ctx)
+	sum, err := a.Drain(ctx, opts)
 	stop()
 	if err != nil {
 		return fatal(err)
 	}
-	log.Info("drain ended", zap.Bool("empty", sum.Empty), zap.Int64("confirmed", sum.Confirmed), zap.Int("left", sum.Left),
+	log.Info("drain ended", zap.Bool("empty", sum.Empty), zap.Int64("confirmed", sum.Confirmed), zap.Int("left", sum.Left), zap.Uint64("counted", sum.Counted),
 		zap.Duration("elapsed", sum.Elapsed.Round(time.Millisecond)), zap.Float64("events_per_second", rate(sum)))
-	return drained(sum)
+	return drained(sum, context.Cause(ctx))
 }
 
-// drained turns the result of a drain into the exit code.
-func drained(sum relay.Summary) error {
+// drained turns the result of a drain into the exit code. stopped is why it was stopped, nil if it was not.
+func drained(sum relay.Summary, stopped error) error {
+	left := func(format string, args ...any) error { return &exitError{exitLeft, fmt.Errorf(format, args...)} }
 	switch {
-	case sum.Left > 0 && sum.Empty:
-		return &exitError{exitLeft, fmt.Errorf("%d events are left in the queue: each failed twice; the reasons are above", sum.Left)}
-	case !sum.Empty:
-		return &exitError{exitLeft, errors.New("stopped before the queue was empty: what is left comes at the next run")}
-	}
-	if sum.Waiting+sum.Dead > 0 {
+	case sum.Stopped && errors.Is(stopped, errDrainTime):
+		return left("stopped as --for says, before the queue was empty: what is left comes at the next run")
+	case sum.Stopped && stopped != nil:
+		return left("stopped before the queue was empty: what is left comes at the next run")
+	case sum.Stopped:
+		return left("stopped after %d events as --max says, before the queue was empty: what is left comes at the next run", sum.Confirmed)
+	case sum.Left > 0:
+		return left("%d events are left in the queue: each failed twice; the reasons are above", sum.Left)
+	case sum.Counted > 0:
+		return left("the polls bring no more events, but VOD still counts %d, a number that lags by up to three minutes: drain again, and look for other consumers of the queue", sum.Counted)
+	case sum.Waiting+sum.Dead > 0:
 		return &exitError{exitParked, fmt.Errorf("the queue is empty, but %d parcels wait to be sent again and %d are dead: see vodrelay parcels list", sum.Waiting, sum.Dead)}
 	}
 	return nil

@@ -182,7 +182,7 @@ func TestAStopWhileTheStoreIsAway(t *testing.T) {
 	require.Zero(t, d.wait(), "they stay in the queue, in order")
 	require.Zero(t, cloud.Counts().Confirmed)
 
-	drain := start(t, environ, "drain", "-c", d.path, "--timeout", "1s")
+	drain := start(t, environ, "drain", "-c", d.path, "--for", "1s")
 	require.Equal(t, exitLeft, drain.wait())
 	require.Contains(t, drain.stderr.String(), "cannot open the store")
 }

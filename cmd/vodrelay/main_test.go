@@ -181,6 +181,12 @@ func (p *process) signal(s syscall.Signal) {
 // wait waits for the end and returns the exit code, -1 after a signal.
 func (p *process) wait() int {
 	p.t.Helper()
+	return p.waitFor(patient)
+}
+
+// waitFor is wait for a process that takes its time.
+func (p *process) waitFor(limit time.Duration) int {
+	p.t.Helper()
 	ended := make(chan error, 1)
 	go func() { ended <- p.cmd.Wait() }()
 	select {
@@ -190,10 +196,10 @@ func (p *process) wait() int {
 			require.NoError(p.t, err)
 		}
 		return p.cmd.ProcessState.ExitCode()
-	case <-time.After(patient):
+	case <-time.After(limit):
 		_ = p.cmd.Process.Kill()
 		<-ended
-		p.t.Fatalf("still running after %s", patient)
+		p.t.Fatalf("still running after %s", limit)
 		return 0
 	}
 }

@@ -112,7 +112,7 @@ func TestDrainPrintsEveryEventAndEnds(t *testing.T) {
 	cloud, environ := startEmulator(t, emulator.Options{Hold: 100 * time.Millisecond})
 	contents := emulator.GenerateUploads(300, 1)
 	cloud.Publish(testApp, contents...)
-	p := start(t, environ, "drain")
+	p := start(t, environ, "drain", "--quiet-for", "0")
 	require.Equal(t, exitDone, p.wait())
 	require.Equal(t, ids(t, contents), idsOfLines(t, []byte(p.stdout.String())))
 	require.EqualValues(t, 300, cloud.Counts().Confirmed)
@@ -123,10 +123,10 @@ func TestADrainThatIsStoppedSaysThatEventsAreLeft(t *testing.T) {
 	cloud, environ := startEmulator(t, emulator.Options{})
 	cloud.Publish(testApp, emulator.GenerateUploads(10, 1)...)
 	// Nothing listens on port 1 of this machine.
-	p := start(t, append(environ, "VODRELAY_STORE_DRIVER=none", `VODRELAY_SINKS=[{type: webhook, url: "http://127.0.0.1:1"}]`), "drain", "--timeout", "1s", "--set", "relay.stop_grace=1s")
+	p := start(t, append(environ, "VODRELAY_STORE_DRIVER=none", `VODRELAY_SINKS=[{type: webhook, url: "http://127.0.0.1:1"}]`), "drain", "--for", "1s", "--set", "relay.stop_grace=1s")
 	require.Equal(t, exitLeft, p.wait())
 	require.Zero(t, cloud.Counts().Confirmed)
-	require.Contains(t, p.stderr.String(), "stopped before the queue was empty")
+	require.Contains(t, p.stderr.String(), "stopped as --for says, before the queue was empty")
 }
 
 func TestAReaderThatLeavesStopsTheConfirms(t *testing.T) {
@@ -134,7 +134,7 @@ func TestAReaderThatLeavesStopsTheConfirms(t *testing.T) {
 	cloud.Publish(testApp, emulator.GenerateUploads(3000, 1)...)
 	path, err := binary()
 	require.NoError(t, err)
-	cmd := exec.Command(path, "drain")
+	cmd := exec.Command(path, "drain", "--quiet-for", "0")
 	cmd.Env = environ
 	pipe, err := cmd.StdoutPipe()
 	require.NoError(t, err)

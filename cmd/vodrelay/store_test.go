@@ -116,11 +116,11 @@ func TestADrainIntoADeadTargetEndsWith3(t *testing.T) {
 	cloud, environ := startEmulator(t, emulator.Options{Hold: 100 * time.Millisecond})
 	tg := newTarget(t, http.StatusServiceUnavailable)
 	cloud.Publish(testApp, emulator.GenerateUploads(20, 1)...)
-	p := start(t, webhookSink(environ, tg), "drain")
+	p := start(t, webhookSink(environ, tg), "drain", "--quiet-for", "0")
 	require.Equal(t, exitParked, p.wait(), p.stderr.String())
 	require.Contains(t, p.stderr.String(), "20 parcels wait to be sent again")
 	tg.answer(http.StatusNoContent)
-	p = start(t, webhookSink(environ, tg), "drain")
+	p = start(t, webhookSink(environ, tg), "drain", "--quiet-for", "0")
 	require.Zero(t, p.wait(), p.stderr.String())
 	require.Len(t, tg.accepted(), 20)
 }
@@ -130,7 +130,7 @@ func TestParcelsCommands(t *testing.T) {
 	tg := newTarget(t, http.StatusBadRequest) // the target refuses for good
 	environ = webhookSink(environ, tg)
 	cloud.Publish(testApp, emulator.GenerateUploads(10, 1)...)
-	require.Equal(t, exitParked, start(t, environ, "drain").wait())
+	require.Equal(t, exitParked, start(t, environ, "drain", "--quiet-for", "0").wait())
 
 	dead := listParcels(t, environ, "--state", "dead")
 	require.Len(t, dead, 10)
@@ -178,7 +178,7 @@ func TestParcelsCommands(t *testing.T) {
 	require.Equal(t, exitDone, code)
 	require.Contains(t, log, "10 parcels are due now")
 	require.Len(t, listParcels(t, environ, "--state", "waiting"), 10)
-	require.Zero(t, start(t, environ, "drain").wait())
+	require.Zero(t, start(t, environ, "drain", "--quiet-for", "0").wait())
 	require.Len(t, tg.accepted(), 10)
 	require.Empty(t, listParcels(t, environ))
 }

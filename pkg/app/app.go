@@ -178,11 +178,12 @@ func (a *App) Run(ctx context.Context) error {
 	return a.whileUnbroken(ctx, true, a.relay.Run)
 }
 
-// Drain relays until the queues are empty; see relay.Drain.
-func (a *App) Drain(ctx context.Context) (relay.Summary, error) {
+// Drain relays until the queues are empty; see relay.Drain. VOD is asked how many events wait.
+func (a *App) Drain(ctx context.Context, opts relay.DrainOptions) (relay.Summary, error) {
+	opts.Depth = a.client.QueueDepth
 	var sum relay.Summary
 	err := a.whileUnbroken(ctx, false, func(ctx context.Context) (err error) {
-		sum, err = a.relay.Drain(ctx)
+		sum, err = a.relay.Drain(ctx, opts)
 		return err
 	})
 	return sum, err

@@ -163,7 +163,8 @@ func (q *queues) modify(app *application, change eventConfigChange) {
 	app.wakeAll()
 }
 
-// report counts the events that can be pulled, as of at most StateLag ago.
+// report counts the events that can be pulled, with Variants.CountLeased those of
+// running leases, too, as of at most StateLag ago.
 func (q *queues) report(app *application) int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -171,6 +172,9 @@ func (q *queues) report(app *application) int {
 	q.advance(now)
 	if app.reportedAt.IsZero() || now.Sub(app.reportedAt) >= q.opts.StateLag {
 		app.reported, app.reportedAt = app.ready.len, now
+		if q.opts.Variants.CountLeased {
+			app.reported += int(app.leasedNow())
+		}
 	}
 	return app.reported
 }

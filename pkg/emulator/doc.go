@@ -52,6 +52,7 @@
 //	confirming again is like a stale handle                    Variants.ReconfirmOK
 //	a lease starts when the events are chosen                  Variants.LeaseFromAnswer
 //	an event comes back before those never delivered           Variants.RedeliverLast
+//	CountOfEventsToPull leaves leased events out               Variants.CountLeased
 //	payload fields without a value are left out                Variants.NullFields
 //	PullEvents in PUSH mode is like an empty queue             Variants.PushMode
 //	an unknown SubAppId is InvalidParameterValue.SubAppId      Variants.UnknownSubApp
@@ -67,7 +68,6 @@
 //	in PUSH mode without NotificationUrl events wait in the queue
 //	NotificationUrl must be an HTTP or HTTPS URL
 //	DescribeEventConfig shows a new mode before it is in effect
-//	CountOfEventsToPull leaves leased events out
 //	a quota is a bucket of one second's requests, for all applications together
 //	a request without SubAppId means application 0
 //	applications start in PULL mode with all switches ON; switches do not filter

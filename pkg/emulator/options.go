@@ -166,6 +166,9 @@ type Variants struct {
 	// RedeliverLast puts an event whose lease ran out behind those that wait.
 	// Default: before them.
 	RedeliverLast bool
+	// CountLeased has DescribeEventsState count leased events, too. Default: only
+	// those that can be pulled.
+	CountLeased bool
 	// NullFields sends the other documented payload fields of an event as
 	// null, as the documentation's examples do.
 	NullFields bool

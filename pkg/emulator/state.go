@@ -67,11 +67,18 @@ func (s *Server) CountsBySubApp() map[uint64]Counts {
 	for _, app := range q.order {
 		c := app.counts
 		c.Ready = int64(app.ready.len)
-		c.Leased = c.Published - c.Confirmed - c.Purged - c.Ready - c.Acknowledged - c.GivenUp - c.Pushing
+		c.Leased = app.leasedNow()
 		c.Waiting = int64(app.waiters.Len())
 		counts[app.id] = c
 	}
 	return counts
+}
+
+// leasedNow counts the events whose lease runs or starts with an answer that is on
+// its way.
+func (app *application) leasedNow() int64 {
+	c := &app.counts
+	return c.Published - c.Confirmed - c.Purged - int64(app.ready.len) - c.Acknowledged - c.GivenUp - c.Pushing
 }
 
 // Journal returns the entries that are kept, oldest first.

@@ -332,6 +332,19 @@ func TestEventsState(t *testing.T) {
 	})
 }
 
+func TestEventsStateWithLeasedEvents(t *testing.T) {
+	inBubble(t, Options{Variants: Variants{CountLeased: true}}, func(t *testing.T, s *Server, c *testClient) {
+		count := func() string {
+			return string(c.must(t, ActionDescribeEventsState, appBody(testApp)).Fields["CountOfEventsToPull"])
+		}
+		s.Publish(testApp, uploads(20)...)
+		handles := c.pull(t).handles()
+		require.Equal(t, "20", count())
+		require.Empty(t, c.confirm(t, handles[:6]...).Code)
+		require.Equal(t, "14", count())
+	})
+}
+
 func TestQuotas(t *testing.T) {
 	inBubble(t, Options{Hold: -1, Quotas: map[string]int{ActionPullEvents: 5, ActionModifyEventConfig: 0}}, func(t *testing.T, s *Server, c *testClient) {
 		codes := func(action string, n int) (limited int) {

@@ -19,7 +19,7 @@ func drain(t *testing.T, ctx context.Context, h relay.Handler, sources ...relay.
 	t.Helper()
 	r, err := relay.New(relay.DefaultConfig(), nil, h, sources...)
 	require.NoError(t, err)
-	return r.Drain(ctx)
+	return r.Drain(ctx, relay.DrainOptions{})
 }
 
 func TestDrain(t *testing.T) {
@@ -95,7 +95,8 @@ func TestDrain(t *testing.T) {
 		})
 		sum, err := drain(t, t.Context(), rec, q)
 		require.NoError(t, err)
-		require.True(t, sum.Empty)
+		require.False(t, sum.Empty)
+		require.False(t, sum.Stopped)
 		require.Equal(t, 1, sum.Left)
 		require.Equal(t, 2, rec.handled[id])
 		require.Equal(t, 1, q.Unconfirmed())

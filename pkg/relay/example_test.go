@@ -29,7 +29,7 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	sum, err := r.Drain(context.Background()) // or Run, until its context is done
+	sum, err := r.Drain(context.Background(), relay.DrainOptions{}) // or Run, until its context is done
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -162,16 +162,17 @@ func (h *hand) settle(e *entry) []lease {
 	return leases
 }
 
-// resolve records what became of a lease at the confirmer. last reports that it was the event's last one:
-// the event is out of hand then, and remembered unless all its leases were confirmed.
-func (h *hand) resolve(l lease, ok bool) (last, confirmed bool) {
+// resolve records what became of a lease at the confirmer. last reports that it was the event's last one: the
+// event is out of hand then, and remembered unless all its leases were confirmed. It may come again when the one
+// that ends last has ended.
+func (h *hand) resolve(l lease, ok bool) (until time.Time, last, confirmed bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	e := l.entry
 	e.failed = e.failed || !ok
 	e.waiting--
 	if e.waiting > 0 {
-		return false, false
+		return e.until, false, false
 	}
 	delete(h.entries, e.ID)
 	if e.failed {
@@ -186,7 +187,7 @@ func (h *hand) resolve(l lease, ok bool) (last, confirmed bool) {
 			h.early[e.ID] = struct{}{}
 		}
 	}
-	return true, !e.failed
+	return e.until, true, !e.failed
 }
 
 // drop takes an unsettled event out of hand and returns when its last lease ends.

@@ -150,7 +150,7 @@ func TestADrainWaitsForItsStore(t *testing.T) {
 		r.UseScheduler(relay.NewScheduler(nil, store, (&target{}).deliver, []relay.Lane{{Sink: "site"}}), store)
 		r.UseMemory(store)
 		began := time.Now()
-		sum, err := r.Drain(ctx)
+		sum, err := r.Drain(ctx, relay.DrainOptions{})
 		return sum, time.Since(began), err
 	}
 	bubble(t, "until it opens", func(t *testing.T) {

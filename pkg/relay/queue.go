@@ -66,7 +66,7 @@ func (q *queue) run(ctx, working context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if q.drain != nil {
-		q.drain.finish = cancel
+		q.drain.begin(cancel)
 	}
 	q.grow(ctx, working, 0)
 	q.pollers.Wait()
@@ -111,6 +111,9 @@ func (q *queue) shrink() bool {
 func (q *queue) poll(ctx, working context.Context) {
 	pause := pullRetry.Backoff()
 	for {
+		if q.drain != nil && q.drain.polling(ctx) != nil {
+			return
+		}
 		if q.relay.places.Acquire(ctx, event.MaxBatch) != nil {
 			return
 		}
@@ -127,7 +130,10 @@ func (q *queue) poll(ctx, working context.Context) {
 		}
 		if err != nil {
 			q.relay.places.Release(event.MaxBatch)
-			if !q.pullFailed(ctx, err) || q.shrink() || retry.Sleep(ctx, q.pauseAfter(err, pause)) != nil {
+			if q.drain != nil {
+				q.drain.failed(err)
+			}
+			if !q.pullFailed(ctx, err) || q.shrink() || retry.Sleep(ctx, q.rest(q.pauseAfter(err, pause))) != nil {
 				return
 			}
 			continue
@@ -136,13 +142,13 @@ func (q *queue) poll(ctx, working context.Context) {
 		q.pullWorked()
 		fresh := q.admit(ctx, working, deliveries)
 		if q.drain != nil {
-			q.drain.polled(started, fresh > 0)
+			q.drain.polled(ctx, started, fresh)
 		}
 		switch {
 		case len(deliveries) >= event.MaxBatch:
 			q.grow(ctx, working, time.Since(started))
 		case fresh == 0:
-			if q.shrink() || retry.Sleep(ctx, pollFloor-time.Since(started)) != nil {
+			if q.shrink() || retry.Sleep(ctx, q.rest(pollFloor-time.Since(started))) != nil {
 				return
 			}
 		}
@@ -175,8 +181,9 @@ func (q *queue) pullFailed(ctx context.Context, err error) bool {
 		return false
 	}
 	q.relay.stats.pullErrors.Add(1)
-	if retry.IsPermanent(err) && !q.worked.Load() {
-		q.fail(&fatalError{err})
+	// A daemon waits for another key; nobody replaces one while a drain waits.
+	if refused := retry.IsPermanent(err) || q.drain != nil && retry.IsKeyRefused(err); refused && !q.worked.Load() {
+		q.fail(&fatalError{retry.Permanent(err)})
 		return false
 	}
 	if q.pulls.Fail(err) {
@@ -195,6 +202,14 @@ func (q *queue) pauseAfter(err error, pause *retry.Backoff) time.Duration {
 		wait = max(wait, configPause)
 	}
 	return wait
+}
+
+// rest is how long the next poll waits, pause at least.
+func (q *queue) rest(pause time.Duration) time.Duration {
+	if q.drain == nil {
+		return pause
+	}
+	return q.drain.rest(pause)
 }
 
 func (q *queue) pullWorked() {
@@ -274,7 +289,7 @@ func (q *queue) unsettled(e *entry, err error) {
 	total := q.relay.stats.unsettled.Add(1)
 	q.log.Warn("an event could not be settled: it stays in the queue and comes back when its lease is over",
 		append(errorFields(err), zap.String("event_id", e.ID), zap.String("event_type", e.Type), zap.Int64("unsettled", total))...)
-	q.done(e.ID, q.hand.drop(e), false)
+	q.done(e, q.hand.drop(e), false)
 }
 
 // handle calls the handler; a panic in it is an error of this one event.
@@ -294,19 +309,19 @@ func (q *queue) handle(ctx context.Context, d event.Delivery) (err error) {
 
 // resolve ends a lease at the confirmer, and with the event's last lease the event's time in hand.
 func (q *queue) resolve(l lease, ok bool) {
-	if last, confirmed := q.hand.resolve(l, ok); last {
+	if until, last, confirmed := q.hand.resolve(l, ok); last {
 		if confirmed {
 			q.relay.stats.confirmed.Add(1)
 			q.relay.stats.lastConfirm.Store(time.Now().UnixNano())
 		}
-		q.done(l.entry.ID, l.deadline, confirmed)
+		q.done(l.entry, until, confirmed)
 	}
 }
 
 // done gives back the place of an event that left the hand: confirmed, or to be delivered again after until.
-func (q *queue) done(id string, until time.Time, confirmed bool) {
+func (q *queue) done(e *entry, until time.Time, confirmed bool) {
 	if q.drain != nil {
-		q.drain.closed(id, until, confirmed)
+		q.drain.closed(e.ID, e.ReceivedAt, until, confirmed)
 	}
 	q.relay.stats.inHand.Add(-1)
 	q.relay.places.Release(1)

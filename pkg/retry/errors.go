@@ -32,6 +32,19 @@ func NoEffect(err error) error {
 // must be.
 func HadNoEffect(err error) bool { return marked[*noEffect](err) }
 
+// KeyRefused marks err as the refusal of a credential: only another one helps, which may be in place soon if
+// somebody is replacing it. It is nil for a nil error.
+func KeyRefused(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &keyRefused{err}
+}
+
+// IsKeyRefused reports whether err, or an error that it wraps, was marked with KeyRefused. Of joined errors all
+// must be.
+func IsKeyRefused(err error) bool { return marked[*keyRefused](err) }
+
 // marked reports whether err or an error that it wraps is an M; of joined errors all must be.
 func marked[M error](err error) bool {
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
@@ -105,6 +118,11 @@ type noEffect struct{ err error }
 
 func (n *noEffect) Error() string { return n.err.Error() }
 func (n *noEffect) Unwrap() error { return n.err }
+
+type keyRefused struct{ err error }
+
+func (k *keyRefused) Error() string { return k.err.Error() }
+func (k *keyRefused) Unwrap() error { return k.err }
 
 type after struct {
 	err   error

@@ -93,7 +93,11 @@ func classify(e *Error, at circumstances) error {
 		return retry.NoEffect(retry.Permanent(retry.WithHint(e, at.here(hint))))
 	}
 	keys := func(hint string) error {
-		return retry.NoEffect(retry.After(retry.WithHint(e, hint), credentialsDelay))
+		err := retry.NoEffect(retry.After(retry.WithHint(e, hint), credentialsDelay))
+		if rejectsKey(e) {
+			err = retry.KeyRefused(err)
+		}
+		return err
 	}
 	throttled := func() error { return retry.After(e, max(at.retryAfter, throttledDelay)) }
 

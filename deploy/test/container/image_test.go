@@ -293,7 +293,7 @@ func runImage(t *testing.T, root string, config v1.Config) {
 	require.NoError(t, cmd.Wait(), "%s", &waiting)
 	require.Contains(t, waiting.String(), "/var/lib/vodrelay/vodrelay.db: read-only file system")
 
-	out, err := command(away, []sandbox.Mount{volume}, "drain", "--timeout", "1s")
+	out, err := command(away, []sandbox.Mount{volume}, "drain", "--for", "1s")
 	var exit *exec.ExitError
 	require.ErrorAs(t, err, &exit)
 	require.Equal(t, 4, exit.ExitCode(), out)

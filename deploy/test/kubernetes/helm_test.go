@@ -43,7 +43,7 @@ tke: {oidc: {roleArn: "qcs::cam::uin/100000000001:roleName/vodrelay"}}`,
 	"cronjob": `
 mode: cronjob
 store: {driver: postgres}
-drain: {schedule: "0 3 * * *", timeZone: Asia/Shanghai, timeout: 30m, suspend: true}`,
+drain: {schedule: "0 3 * * *", timeZone: Asia/Shanghai, for: 30m, suspend: true}`,
 	"tke": `
 tke: {oidc: {roleArn: "qcs::cam::uin/100000000001:roleName/vodrelay"}}
 serviceAccount: {annotations: {example.com/team: media}}`,
@@ -163,7 +163,7 @@ func TestHelmFeatures(t *testing.T) {
 	require.Equal(t, "20000000000", env(pods(t, templated(t, values["statefulset"]))[0])["VODRELAY_STORE_MAX_BYTES"])
 
 	cron := all[*batchv1.CronJob](templated(t, values["cronjob"]))[0]
-	require.Equal(t, []string{"drain", "--timeout", "30m"}, cron.Spec.JobTemplate.Spec.Template.Spec.Containers[0].Args)
+	require.Equal(t, []string{"drain", "--for", "30m"}, cron.Spec.JobTemplate.Spec.Template.Spec.Containers[0].Args)
 	require.Equal(t, "1000000", all[*scaledObject](templated(t, values["keda"]))[0].Spec.Triggers[0].Metadata["targetValue"])
 	require.Len(t, templated(t, values["nothing"]), 5, "service account, configuration, deployment, service, test")
 

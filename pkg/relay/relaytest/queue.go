@@ -24,6 +24,9 @@ type Queue struct {
 	Latency time.Duration
 	// OnPull, if set, runs before each pull; its error is returned in place of events.
 	OnPull func(call int) error
+	// LosePull, if set, runs after a pull has leased events; its error is returned in their place, as when only
+	// the reply is lost.
+	LosePull func(call int) error
 	// OnConfirm, if set, runs before each confirm. With applied the handles are confirmed all the same,
 	// as when only the reply is lost.
 	OnConfirm func(call int, handles []string) (applied bool, err error)
@@ -106,7 +109,7 @@ func (q *Queue) Calls() (pulls, confirms int) {
 func (q *Queue) Pull(ctx context.Context) ([]event.Delivery, error) {
 	q.mu.Lock()
 	q.pulls++
-	call, fault := q.pulls, q.OnPull
+	call, fault, lose := q.pulls, q.OnPull, q.LosePull
 	q.mu.Unlock()
 	if err := retry.Sleep(ctx, q.Latency); err != nil {
 		return nil, err
@@ -121,6 +124,11 @@ func (q *Queue) Pull(ctx context.Context) ([]event.Delivery, error) {
 	for {
 		deliveries, wake, expiry := q.take()
 		if len(deliveries) > 0 {
+			if lose != nil {
+				if err := lose(call); err != nil {
+					return nil, err
+				}
+			}
 			return deliveries, retry.Sleep(context.WithoutCancel(ctx), q.Latency)
 		}
 		if q.Hold <= 0 {

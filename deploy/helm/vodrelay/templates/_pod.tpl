@@ -157,7 +157,7 @@ spec:
 
 {{- define "vodrelay.drainSpec" -}}
 {{- $args := list "drain" -}}
-{{- with .Values.drain.timeout }}{{ $args = concat $args (list "--timeout" .) }}{{ end -}}
+{{- with .Values.drain.for }}{{ $args = concat $args (list "--for" .) }}{{ end -}}
 backoffLimit: {{ .Values.drain.backoffLimit }}
 podFailurePolicy:
   rules:
