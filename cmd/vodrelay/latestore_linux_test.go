@@ -110,9 +110,11 @@ func twoSinks(good, bad *target) string {
 }
 
 // otherEvents are none of uploads.
-func otherEvents(t *testing.T, n int) []json.RawMessage {
+func otherEvents(t *testing.T, n int) []json.RawMessage { t.Helper(); return otherEventsFrom(t, n, 7) }
+
+func otherEventsFrom(t *testing.T, n int, seed uint64) []json.RawMessage {
 	t.Helper()
-	all, err := emulator.Generate(emulator.Generation{Count: n, Seed: 7, Types: []string{"FileDeleted"}})
+	all, err := emulator.Generate(emulator.Generation{Count: n, Seed: seed, Types: []string{"FileDeleted"}})
 	require.NoError(t, err)
 	return all
 }

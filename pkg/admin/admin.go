@@ -75,6 +75,7 @@ type Server struct {
 	denied   rate.Sometimes // tells of requests without the token
 
 	cut    context.CancelFunc // ends every request
+	blind  context.CancelFunc // ends every look at the store
 	closed chan struct{}      // closed when the last request has ended
 
 	mu       sync.Mutex
@@ -112,9 +113,11 @@ func newServer(cfg Config, logger *zap.Logger, opts Options, limit limits) (*Ser
 		denied:   rate.Sometimes{First: 1, Interval: time.Minute},
 		closed:   make(chan struct{}),
 	}
+	life, blind := context.WithCancel(context.Background())
+	s.blind = blind
 	if opts.Parcels != nil {
-		s.counts = &cached[[]Count]{look: opts.Parcels.Counts}
-		s.health = &cached[struct{}]{look: func(ctx context.Context) (struct{}, error) { return struct{}{}, opts.Parcels.Healthy(ctx) }}
+		s.counts = &cached[[]Count]{life: life, look: opts.Parcels.Counts}
+		s.health = &cached[struct{}]{life: life, look: func(ctx context.Context) (struct{}, error) { return struct{}{}, opts.Parcels.Healthy(ctx) }}
 	}
 	for _, c := range append(slices.Clone(opts.Observer.all), collector{s}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})) {
 		if err := s.registry.Register(c); err != nil {
@@ -216,6 +219,7 @@ func (s *Server) Serve(ctx context.Context) error {
 // Shutdown takes no more requests and waits for those under way; when ctx is done it cuts them off, and
 // returns ctx's error. In both cases all have ended when it returns.
 func (s *Server) Shutdown(ctx context.Context) error {
+	s.blind()
 	err := s.http.Shutdown(ctx)
 	if err != nil {
 		s.cut()

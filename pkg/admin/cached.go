@@ -16,6 +16,7 @@ const (
 // cached remembers for a moment what a slow function returned.
 type cached[T any] struct {
 	look func(ctx context.Context) (T, error)
+	life context.Context //nolint:containedctx // the server's, whose end ends a look; nil: none
 
 	mu    sync.Mutex // held during a look, so that those who ask at the same time share it
 	at    time.Time
@@ -24,7 +25,8 @@ type cached[T any] struct {
 }
 
 // get looks, or returns what was seen a moment ago. The look is everybody's, so it does not end with the
-// ctx of the one who happened to start it.
+// ctx of the one who happened to start it; it does when the server ends, which a store that hangs must not
+// hold up.
 func (c *cached[T]) get(ctx context.Context) (T, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -33,6 +35,9 @@ func (c *cached[T]) get(ctx context.Context) (T, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookTime)
 	defer cancel()
+	if c.life != nil {
+		defer context.AfterFunc(c.life, cancel)()
+	}
 	c.value, c.err = c.look(ctx)
 	c.at = time.Now()
 	return c.value, c.err

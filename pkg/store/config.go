@@ -25,7 +25,7 @@ const (
 type Config struct {
 	Driver     string        `mapstructure:"driver" enum:"sqlite,postgres,none" default:"sqlite" doc:"Where parcels are kept: sqlite (a local file, for one vodrelay), postgres (for several replicas) or none (nothing is kept; an event whose sink fails stays in VOD's queue)."`
 	Path       string        `mapstructure:"path" doc:"sqlite: the file, on a local disk. Empty: vodrelay.db in $STATE_DIRECTORY, else vodrelay/vodrelay.db in $XDG_STATE_HOME or ~/.local/state."`
-	URL        string        `mapstructure:"url" secret:"true" doc:"postgres: the database, such as postgres://user@host:5432/vodrelay?sslmode=verify-full. A password is better kept in url_file, PGPASSWORD or PGPASSFILE."`
+	URL        string        `mapstructure:"url" secret:"true" doc:"postgres: the database, such as postgres://user@host:5432/vodrelay?sslmode=verify-full. It may lead to PgBouncer with pool_mode transaction or session. A password is better kept in url_file, PGPASSWORD or PGPASSFILE."`
 	URLFile    string        `mapstructure:"url_file" doc:"postgres: path of a file with the url, instead of url. Read again at each connection."`
 	MaxConns   int           `mapstructure:"max_conns" default:"8" doc:"postgres: most connections of this vodrelay, 2 to 100."`
 	MaxParcels int64         `mapstructure:"max_parcels" default:"10000000" doc:"Most parcels, waiting and dead; 0: no limit. When it is reached, events stay in VOD's queue. With postgres it is exact to the transactions under way."`

@@ -25,6 +25,13 @@ type database struct {
 	// write and read are the same pool where the engine has no need of two.
 	write, read *sql.DB
 	statements  map[string]*sql.Stmt // of write, prepared; may be nil
+	// life ends when cut is called, and with it the transactions that run; nil: they cannot be ended from outside.
+	life context.Context //nolint:containedctx // that of a pool, as long as it is open
+	cut  context.CancelFunc
+	// failed is told of each transaction that failed; may be nil.
+	failed func(err error)
+	// begin is run at the beginning of each transaction; "" for nothing.
+	begin string
 	// first takes a lock, at the beginning of a transaction, that only one process has.
 	first string
 	// many runs one statement, which returns rows, for each row of arguments, and gives each what it returned.
@@ -64,11 +71,15 @@ func (s sum) plus(other sum) sum { return sum{s.parcels + other.parcels, s.bytes
 // statement that is interrupted could leave the connection in doubt.
 func (db *database) transact(shard int64, do func(ctx context.Context, t *txn) error) (err error) {
 	ctx := context.Background()
+	if db.life != nil {
+		ctx = db.life
+	}
 	if db.limit > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, db.limit)
 		defer cancel()
 	}
+	defer db.report(&err)
 	conn, err := db.write.Conn(ctx)
 	if err != nil {
 		return err
@@ -83,6 +94,9 @@ func (db *database) transact(shard int64, do func(ctx context.Context, t *txn) e
 			_ = tx.Rollback() // err tells more; after a full disk SQLite has rolled back already
 		}
 	}()
+	if err := db.starting(ctx, tx); err != nil {
+		return err
+	}
 	t := &txn{db: db, conn: conn, tx: tx, now: time.Now().UnixMilli(), shard: shard, delta: make(map[group]sum)}
 	if err := do(ctx, t); err != nil {
 		return err
@@ -93,12 +107,29 @@ func (db *database) transact(shard int64, do func(ctx context.Context, t *txn) e
 	return tx.Commit()
 }
 
+// starting runs what each transaction begins with.
+func (db *database) starting(ctx context.Context, tx *sql.Tx) error {
+	if db.begin == "" {
+		return nil
+	}
+	_, err := tx.ExecContext(ctx, db.begin)
+	return err
+}
+
+// report tells failed of a transaction's error.
+func (db *database) report(err *error) {
+	if *err != nil && db.failed != nil {
+		db.failed(*err)
+	}
+}
+
 // exclusively runs do in a transaction that no other process has at the same time. On SQLite it does not
 // end with ctx, for the reason that transact gives.
 func (db *database) exclusively(ctx context.Context, do func(ctx context.Context, tx *sql.Tx) error) (err error) {
 	if db.limit == 0 {
 		ctx = context.WithoutCancel(ctx)
 	}
+	defer db.report(&err)
 	tx, err := db.write.BeginTx(ctx, nil)
 	if err != nil {
 		return err
@@ -108,6 +139,9 @@ func (db *database) exclusively(ctx context.Context, do func(ctx context.Context
 			_ = tx.Rollback()
 		}
 	}()
+	if err := db.starting(ctx, tx); err != nil {
+		return err
+	}
 	if db.first != "" {
 		if _, err := tx.ExecContext(ctx, db.first); err != nil {
 			return err

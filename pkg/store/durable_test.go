@@ -281,10 +281,10 @@ func TestDiagnose(t *testing.T) {
 		"25006": "standby", "3D000": "createdb", "42501": "GRANT", "53100": "disk is full", "53300": "max_connections",
 		"57014": "statement_timeout", "28P01": "password", "08006": "server runs", "57P03": "server runs",
 	} {
-		require.Contains(t, diagnosePostgres(code).hint, hint, code)
+		require.Contains(t, diagnosePostgres(code, "").hint, hint, code)
 	}
-	require.True(t, diagnosePostgres("40P01").again)
-	require.Equal(t, trouble{}, diagnosePostgres("22001"))
+	require.True(t, diagnosePostgres("40P01", "").again)
+	require.Equal(t, trouble{}, diagnosePostgres("22001", ""))
 	require.Equal(t, trouble{}, diagnose(errors.New("other")))
 	require.Equal(t, "store: other", explain(errors.New("other"), "").Error())
 	require.NoError(t, explain(nil, ""))

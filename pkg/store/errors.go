@@ -36,6 +36,8 @@ type trouble struct {
 	// everywhere: no other statement can work now either, so there is no use in trying the members of a
 	// failed group one by one.
 	everywhere bool
+	// session: another session with the same server may work.
+	session bool
 	// again: the transaction lost against another one, and is worth a second attempt at once.
 	again bool
 }
@@ -48,7 +50,7 @@ func diagnose(err error) trouble {
 	}
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
-		return diagnosePostgres(pg.Code)
+		return diagnosePostgres(pg.Code, pg.Message)
 	}
 	var network net.Error
 	switch {
@@ -58,7 +60,7 @@ func diagnose(err error) trouble {
 		return trouble{hint: hintReadOnly, everywhere: true}
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, driver.ErrBadConn), errors.As(err, &network),
 		errors.As(err, new(*pgconn.ConnectError)), pgconn.SafeToRetry(err), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return trouble{hint: hintServer, everywhere: true}
+		return trouble{hint: hintServer, everywhere: true, session: true}
 	}
 	return trouble{}
 }
@@ -90,12 +92,14 @@ func diagnoseSQLite(code int) trouble {
 }
 
 // diagnosePostgres goes by SQLSTATE: https://www.postgresql.org/docs/current/errcodes-appendix.html.
-func diagnosePostgres(code string) trouble {
+func diagnosePostgres(code, message string) trouble {
 	switch code {
 	case "40001", "40P01", "23505": // serialization_failure, deadlock_detected, unique_violation: of a key that is seen next time
 		return trouble{again: true}
 	case "25006": // read_only_sql_transaction
-		return trouble{hint: "the server is a standby or read-only: name the primary in url, or add target_session_attrs=read-write", everywhere: true}
+		return trouble{hint: "the server is a standby or read-only: name the primary in url, or add target_session_attrs=read-write", everywhere: true, session: true}
+	case "26000", "42P05": // a prepared statement that is not there, or is there already
+		return trouble{hint: "a pooler such as PgBouncer stands before the database since vodrelay was started: restart vodrelay, which then does without prepared statements", everywhere: true, session: true}
 	case "3D000":
 		return trouble{hint: "the database does not exist: create it (createdb), or correct url", everywhere: true}
 	case "42501":
@@ -107,10 +111,18 @@ func diagnosePostgres(code string) trouble {
 	case "57014": // query_canceled
 		return trouble{hint: "the server was too slow for statement_timeout: see its load and its locks (pg_stat_activity)"}
 	}
+	if strings.Contains(message, "startup parameter") {
+		return trouble{hint: "the pooler refuses a parameter of url: remove that from url, or add it to ignore_startup_parameters of PgBouncer", everywhere: true}
+	}
+	if strings.Contains(message, "statement pooling") {
+		return trouble{hint: "set pool_mode of PgBouncer to transaction or session: the store needs transactions", everywhere: true}
+	}
 	switch code[:min(2, len(code))] {
 	case "28": // invalid authorization
 		return trouble{hint: "the server refuses the user or its password: correct url, url_file or the server's pg_hba.conf", everywhere: true}
-	case "08", "57", "58", "53": // connection, operator intervention, system error, insufficient resources
+	case "08", "57": // connection, operator intervention
+		return trouble{hint: hintServer, everywhere: true, session: true}
+	case "58", "53": // system error, insufficient resources
 		return trouble{hint: hintServer, everywhere: true}
 	}
 	return trouble{}

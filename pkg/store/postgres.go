@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -21,7 +22,7 @@ const (
 )
 
 // openPostgres connects, and fails when the server cannot be used.
-func openPostgres(ctx context.Context, cfg Config, log *zap.Logger) (_ *database, err error) {
+func openPostgres(ctx context.Context, cfg Config, log *zap.Logger) (*database, error) {
 	text, err := cfg.postgresURL()
 	if err != nil {
 		return nil, err
@@ -30,33 +31,57 @@ func openPostgres(ctx context.Context, cfg Config, log *zap.Logger) (_ *database
 	if err != nil {
 		return nil, retry.Permanent(fmt.Errorf("url: (hidden): %w", err))
 	}
-	for name, value := range map[string]string{
-		"application_name": "vodrelay", "statement_timeout": statementTimeout, "idle_in_transaction_session_timeout": idleInTransaction,
-	} {
-		if _, set := config.RuntimeParams[name]; !set {
-			config.RuntimeParams[name] = value
-		}
-	}
 	if config.ConnectTimeout == 0 {
 		config.ConnectTimeout = connectTimeout
 	}
-	pool := stdlib.OpenDB(*config,
-		stdlib.OptionBeforeConnect(func(_ context.Context, next *pgx.ConnConfig) error { return cfg.renew(next) }),
-		stdlib.OptionAfterConnect(durable))
-	pool.SetMaxOpenConns(cfg.MaxConns)
-	pool.SetMaxIdleConns(cfg.MaxConns)
-	pool.SetConnMaxIdleTime(5 * time.Minute)
+	if _, set := config.RuntimeParams["application_name"]; !set {
+		config.RuntimeParams["application_name"] = "vodrelay"
+	}
 	db := &database{
 		name: fmt.Sprintf("database %s on %s", config.Database, config.Host), secret: config.Password,
 		types: postgresTypes, claim: fmt.Sprintf(claimParcels, "FOR UPDATE SKIP LOCKED"), within: "strpos(%s, %s) > 0",
-		writers: max(1, cfg.MaxConns/2), limit: transactionLimit, write: pool, read: pool,
+		writers: max(1, cfg.MaxConns/2), limit: transactionLimit,
 		first: `SELECT pg_advisory_xact_lock(8246913507742019)`, // any number that nobody else takes
 		many:  manyPostgres, change: changePostgres,
 	}
-	if err := db.verifyPostgres(ctx, log); err != nil {
-		_ = pool.Close()
+	pooled, err := db.probe(ctx, config, log)
+	if err != nil {
 		return nil, err
 	}
+	var known sessions
+	options := []stdlib.OptionOpenDB{
+		stdlib.OptionBeforeConnect(func(_ context.Context, next *pgx.ConnConfig) error { return cfg.renew(next) }),
+		stdlib.OptionShouldPing(known.worthPing), stdlib.OptionResetSession(known.check),
+	}
+	if pooled {
+		log.Info("a pooler such as PgBouncer stands before the database: doing without prepared statements and session settings", zap.String("store", db.name))
+		if config.DefaultQueryExecMode == pgx.QueryExecModeCacheStatement { // the default
+			config.DefaultQueryExecMode = pgx.QueryExecModeExec
+		}
+		db.begin = settingsOfTransaction
+	} else {
+		for name, value := range map[string]string{"statement_timeout": statementTimeout, "idle_in_transaction_session_timeout": idleInTransaction} {
+			if _, set := config.RuntimeParams[name]; !set {
+				config.RuntimeParams[name] = value
+			}
+		}
+	}
+	options = append(options, stdlib.OptionAfterConnect(func(ctx context.Context, conn *pgx.Conn) error {
+		known.began(conn)
+		if pooled {
+			return nil
+		}
+		if err := durable(ctx, conn); err != nil {
+			return errors.Join(err, conn.Close(ctx)) // nobody else does
+		}
+		return nil
+	}))
+	pool := stdlib.OpenDB(*config, options...)
+	pool.SetMaxOpenConns(cfg.MaxConns)
+	pool.SetMaxIdleConns(cfg.MaxConns)
+	pool.SetConnMaxIdleTime(5 * time.Minute)
+	db.write, db.read, db.failed = pool, pool, known.failed
+	db.life, db.cut = context.WithCancel(context.Background())
 	return db, nil
 }
 
@@ -83,21 +108,38 @@ func durable(ctx context.Context, conn *pgx.Conn) error {
 	return err
 }
 
-func (db *database) verifyPostgres(ctx context.Context, log *zap.Logger) error {
+// settingsOfTransaction is what a connection has otherwise: a pooler gives each transaction a session that
+// others use as well.
+const settingsOfTransaction = `SELECT set_config('statement_timeout', '` + statementTimeout + `', true),
+	set_config('idle_in_transaction_session_timeout', '` + idleInTransaction + `', true),
+	set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true)`
+
+// probe checks with a connection of its own that the server can be used, and reports whether a pooler stands
+// before it, which may give each transaction another session: the process that answers is then not the one
+// that the connection was told of. It needs nothing that a pooler might refuse.
+func (db *database) probe(ctx context.Context, config *pgx.ConnConfig, log *zap.Logger) (pooled bool, err error) {
+	plain := config.Copy()
+	plain.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol
+	conn, err := pgx.ConnectConfig(ctx, plain)
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = conn.Close(ctx) }() // it has done its work
 	var version int
+	var pid int64
 	var shown, fsync string
-	const query = `SELECT CAST(current_setting('server_version_num') AS INTEGER), current_setting('server_version'), current_setting('fsync')`
-	if err := db.read.QueryRowContext(ctx, query).Scan(&version, &shown, &fsync); err != nil {
-		return err
+	const query = `SELECT CAST(current_setting('server_version_num') AS INTEGER), current_setting('server_version'), current_setting('fsync'), pg_backend_pid()`
+	if err := conn.QueryRow(ctx, query).Scan(&version, &shown, &fsync, &pid); err != nil {
+		return false, err
 	}
 	if version < oldestPostgres {
-		return retry.Permanent(retry.WithHint(fmt.Errorf("%s is PostgreSQL %s", db.name, shown), "use PostgreSQL 12 or later"))
+		return false, retry.Permanent(retry.WithHint(fmt.Errorf("%s is PostgreSQL %s", db.name, shown), "use PostgreSQL 12 or later"))
 	}
 	if fsync != "on" {
 		log.Warn("the PostgreSQL server runs with fsync off: a power failure can lose parcels of events that were confirmed",
 			zap.String("hint", "set fsync = on in postgresql.conf"))
 	}
-	return nil
+	return pid != int64(conn.PgConn().PID()), nil
 }
 
 func manyPostgres(ctx context.Context, t *txn, query string, args [][]any, each func(int, scanner) error) error {

@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -145,14 +146,37 @@ func (s *Store) Healthy(ctx context.Context) error {
 	})
 }
 
-// Close commits what waits and ends the store. When ctx is done first it returns ctx's error, and the store
-// may be left open: the process had better end. Claims stay until they run out; Unclaim comes first.
+// Close commits what waits and ends the store. With PostgreSQL a server that does not answer within half of
+// ctx's time is cut off: what it did not commit counts as not stored, as with whoever waited for that. When ctx
+// is done first Close returns ctx's error, and the store may be left open: the process had better end. Claims
+// stay until they run out; Unclaim comes first.
 func (s *Store) Close(ctx context.Context) error {
-	if err := s.writer.close(ctx); err != nil {
+	err := s.finish(ctx)
+	if err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
 	s.closeOnce.Do(func() {
 		s.closeErr = explain(errors.Join(s.db.close(), s.unlock()), s.db.secret)
 	})
 	return s.closeErr
+}
+
+// finish ends the writer.
+func (s *Store) finish(ctx context.Context) error {
+	if s.db.cut == nil {
+		return s.writer.close(ctx)
+	}
+	defer s.db.cut()
+	patient := ctx
+	if deadline, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		patient, cancel = context.WithTimeout(ctx, time.Until(deadline)/2)
+		defer cancel()
+	}
+	if s.writer.close(patient) == nil {
+		return nil
+	}
+	s.log.Warn("the database does not answer: its connections are cut; what it did not commit counts as not stored", zap.String("store", s.db.name))
+	s.db.cut()
+	return s.writer.close(ctx)
 }

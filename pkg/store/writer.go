@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -13,6 +14,7 @@ import (
 
 const (
 	queueLength = 1024 // writes that wait; a further one waits for a place
+	resultTime  = time.Second
 	groupRows   = 2048 // a transaction is not made longer than this, unless by its last write
 )
 
@@ -58,8 +60,8 @@ func newWriter(db *database, log *zap.Logger, shard int64) *writer {
 }
 
 // submit returns when do is committed, or has failed. When ctx is done first it returns ctx's error: do is
-// left out if its turn has not come, else, with wait, its own result is waited for, so that a result that
-// matters is not lost.
+// left out if its turn has not come, else, with wait, its own result is waited for a little, so that a result
+// that matters is not lost when a stop comes.
 func (w *writer) submit(ctx context.Context, rows int, wait bool, do func(ctx context.Context, t *txn) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -86,7 +88,12 @@ func (w *writer) submit(ctx context.Context, rows int, wait bool, do func(ctx co
 		giveUp = func() error { return ErrClosed }
 	}
 	if o.taken.Swap(true) && wait {
-		<-o.done
+		patience := time.NewTimer(resultTime)
+		defer patience.Stop()
+		select {
+		case <-o.done:
+		case <-patience.C:
+		}
 	}
 	select {
 	case <-o.done:
@@ -163,10 +170,13 @@ func (w *writer) commit(shard int64, writes []*write) {
 			w.commit(shard, []*write{o})
 		}
 	default:
+		if w.db.life != nil && w.db.life.Err() != nil {
+			err = ErrClosed
+		}
 		for _, o := range writes {
 			o.err = err
 		}
-		if told := explain(err, w.db.secret); w.streak.Fail(told) {
+		if told := explain(err, w.db.secret); !errors.Is(err, ErrClosed) && w.streak.Fail(told) {
 			w.log.Error("the store cannot be written", zap.Error(told), zap.String("hint", retry.Hint(told)))
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -183,4 +184,58 @@ func (s *Server) Database() string {
 // URL is the address of a database of the server.
 func (s *Server) URL(database string) string {
 	return (&url.URL{Scheme: "postgres", User: url.User("postgres"), Path: "/" + database, RawQuery: url.Values{"host": {s.dir}}.Encode()}).String()
+}
+
+// Order has the server carry out statements in the database postgres, as an operator would: one after the
+// other, also where it is read-only by default.
+func (s *Server) Order(statements ...string) {
+	s.t.Helper()
+	args := []string{"-h", s.dir, "-U", "postgres", "-q", "-v", "ON_ERROR_STOP=1", "-c", "SET default_transaction_read_only = off"}
+	for _, statement := range statements {
+		args = append(args, "-c", statement)
+	}
+	if out, err := s.command("psql", args...).CombinedOutput(); err != nil {
+		s.t.Fatalf("psql: %v\n%s", err, out)
+	}
+}
+
+// MakeReadOnly makes every session read-only that begins from now on, and ends the others, as a failover to a
+// standby does; MakeWritable takes it back for sessions that begin later.
+func (s *Server) MakeReadOnly() {
+	s.t.Helper()
+	s.Order("ALTER ROLE postgres SET default_transaction_read_only = on",
+		"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()")
+}
+
+// MakeWritable ends MakeReadOnly.
+func (s *Server) MakeWritable() {
+	s.t.Helper()
+	s.Order("ALTER ROLE postgres RESET default_transaction_read_only")
+}
+
+// Freeze stops the server's processes where they are, as a machine that hangs would; Thaw has them go on. It
+// is for Linux, and the server must be thawed before the test ends.
+func (s *Server) Freeze() { s.each(syscall.SIGSTOP) }
+
+// Thaw ends Freeze.
+func (s *Server) Thaw() { s.each(syscall.SIGCONT) }
+
+// each signals the server and all its processes, the one that makes others first.
+func (s *Server) each(signal syscall.Signal) {
+	s.t.Helper()
+	main := s.process.Process.Pid
+	if err := syscall.Kill(main, signal); err != nil {
+		s.t.Fatal(err)
+	}
+	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", main, main))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, child := range strings.Fields(string(children)) {
+		pid, err := strconv.Atoi(child)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		_ = syscall.Kill(pid, signal) // it may have ended by itself
+	}
 }
