@@ -89,6 +89,35 @@ func TestShutdownTakesItsTime(t *testing.T) {
 	require.Equal(t, 200, (<-under).status)
 }
 
+// hangingStore says when it is looked at, and then nothing.
+type hangingStore struct {
+	*fakeStore
+	looked chan struct{}
+}
+
+func (h hangingStore) Healthy(ctx context.Context) error {
+	h.looked <- struct{}{}
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// A store that hangs does not hold up a stop: probes never end, and each looks at it.
+func TestShutdownEndsALookAtTheStore(t *testing.T) {
+	store := hangingStore{&fakeStore{}, make(chan struct{})}
+	opts := someOptions(nil)
+	opts.Parcels = store
+	s := start(t, Config{}, opts, defaultLimits)
+	under := make(chan answer, 1)
+	go func() { under <- s.get("/readyz?verbose") }()
+	<-store.looked
+	began := time.Now()
+	require.NoError(t, s.Shutdown(t.Context()))
+	require.Less(t, time.Since(began), lookTime)
+	got := <-under
+	require.Equal(t, http.StatusServiceUnavailable, got.status)
+	require.Contains(t, got.body, "context canceled")
+}
+
 func TestShutdownBeforeServe(t *testing.T) {
 	s, err := New(Config{Listen: "127.0.0.1:0"}, nil, someOptions(nil))
 	require.NoError(t, err)
