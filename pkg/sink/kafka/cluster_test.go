@@ -32,6 +32,8 @@ type cluster struct {
 	conns []net.Conn
 	hold  chan struct{} // replies wait for it; nil: they do not
 	lose  int           // so many replies are lost with their connection
+	lost  int           // so many connections, the oldest, get no replies any more
+	all   int           // connections that there ever were
 }
 
 func startCluster(t testing.TB, opts ...kfake.Opt) *cluster {
@@ -85,7 +87,8 @@ func (l listener) Accept() (net.Conn, error) {
 	l.c.mu.Lock()
 	defer l.c.mu.Unlock()
 	l.c.conns = append(l.c.conns, accepted)
-	return conn{accepted, l.c}, nil
+	l.c.all++
+	return conn{accepted, l.c, l.c.all}, nil
 }
 
 // cut ends every connection, whatever is under way on it.
@@ -106,6 +109,13 @@ func (c *cluster) stall() (resume func()) {
 	return func() { set(nil); close(hold) }
 }
 
+// strand leaves the connections that there are without replies and without an end.
+func (c *cluster) strand() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lost = c.all
+}
+
 func (c *cluster) loseReplies(n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -115,12 +125,13 @@ func (c *cluster) loseReplies(n int) {
 // conn is the broker's side of a connection.
 type conn struct {
 	net.Conn
-	c *cluster
+	c  *cluster
+	no int
 }
 
 func (c conn) Write(reply []byte) (int, error) {
 	c.c.mu.Lock()
-	hold, lose := c.c.hold, c.c.lose > 0
+	hold, lose, lost := c.c.hold, c.c.lose > 0, c.no <= c.c.lost
 	if lose {
 		c.c.lose--
 	}
@@ -130,6 +141,9 @@ func (c conn) Write(reply []byte) (int, error) {
 	}
 	if hold != nil {
 		<-hold
+	}
+	if lost {
+		return len(reply), nil
 	}
 	return c.Conn.Write(reply)
 }

@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -26,15 +27,17 @@ func TestContract(t *testing.T) {
 		s := open(t, c, func(cfg *Config) {
 			cfg.SecurityProtocol = "SASL_PLAINTEXT"
 			cfg.SASL = SASLConfig{Mechanism: "SCRAM-SHA-256", Username: "vod", Password: "hunter2"}
+			cfg.RequestTimeout = time.Second
 		})
 		return sinktest.Harness{
 			Sink: s,
 			Received: func(t *testing.T) [][]byte {
 				return c.bodies(t, admin)
 			},
-			Break: func(t *testing.T) { c.stop(t) },
-			Mend:  func(t *testing.T) { c.start(t) },
-			Stall: func(*testing.T) func() { return c.stall() },
+			Break:  func(t *testing.T) { c.stop(t) },
+			Mend:   func(t *testing.T) { c.start(t) },
+			Stall:  func(*testing.T) func() { return c.stall() },
+			Strand: func(*testing.T) { c.strand() },
 			Mistakes: []sinktest.Mistake{
 				{
 					Name: "right on the topic withdrawn",

@@ -56,6 +56,7 @@ func TestContract(t *testing.T) {
 			Break:        func(t *testing.T) { b.stop(t) },
 			Mend:         func(t *testing.T) { b.start(t) },
 			Stall:        func(*testing.T) func() { return b.wire.Stall() },
+			Strand:       func(*testing.T) { b.wire.Strand() },
 			Mistakes: []sinktest.Mistake{
 				reload("right to publish withdrawn", users("hunter2", []string{"$JS.>"}, "_INBOX.>")),
 				reload("right to the answers withdrawn", users("hunter2", []string{"vod.>", "$JS.>"}, "other.>")),

@@ -18,6 +18,7 @@ type proxy struct {
 	address string
 	tls     *tls.Config                   // nil: TLS is refused, as PostgreSQL does on a unix socket
 	stalled atomic.Pointer[chan struct{}] // replies are kept until it is closed
+	strands atomic.Int32                  // replies over what was connected before the latest are lost
 
 	mu       sync.Mutex
 	listener net.Listener
@@ -108,11 +109,14 @@ func (p *proxy) serve(client net.Conn) {
 		defer client.Close()
 		_, _ = io.Copy(server, client)
 	})
-	buf := make([]byte, 32<<10)
+	buf, strands := make([]byte, 32<<10), p.strands.Load()
 	for {
 		n, err := server.Read(buf)
 		if err != nil {
 			return
+		}
+		if p.strands.Load() > strands {
+			continue
 		}
 		if resumed := p.stalled.Load(); resumed != nil {
 			<-*resumed

@@ -73,9 +73,10 @@ func TestContract(t *testing.T) {
 				}
 				return ids
 			},
-			Break: func(*testing.T) { w.Down() },
-			Mend:  func(*testing.T) { w.Up() },
-			Stall: func(*testing.T) func() { return w.Stall() },
+			Break:  func(*testing.T) { w.Down() },
+			Mend:   func(*testing.T) { w.Up() },
+			Stall:  func(*testing.T) func() { return w.Stall() },
+			Strand: func(*testing.T) { w.Strand() },
 			Mistakes: []sinktest.Mistake{
 				mistake("right withdrawn", []string{"set_permissions", "writer", "", "none", ".*"}, rights),
 				mistake("vhost closed to it", []string{"clear_permissions", "writer"}, rights),

@@ -132,7 +132,17 @@ func stalled(t *testing.T, h Harness) {
 	h.requireTransient(t, h.Sink.Send(ctx, Upload(0)))
 	require.Less(t, time.Since(start), prompt)
 	resume()
-	h.requireRecovery(t, Upload(1))
+	h.requireRecovery(t, Upload(1), prompt)
+}
+
+// stranded checks that a sink leaves connections over which nothing comes any more.
+func stranded(t *testing.T, h Harness) {
+	if h.Strand == nil {
+		t.Skip("the harness has no Strand")
+	}
+	require.NoError(t, h.Sink.Send(deadline(t), Upload(0)))
+	h.Strand(t)
+	h.requireRecovery(t, Upload(1), time.Second)
 }
 
 // outage checks that a broken target costs nothing but time, and that its errors can be told apart from
@@ -172,7 +182,7 @@ func outage(t *testing.T, h Harness) {
 		require.NotEmpty(t, retry.Hint(err), "no hint on: %v", err)
 	}
 	h.Mend(t)
-	h.requireRecovery(t, Upload(2))
+	h.requireRecovery(t, Upload(2), prompt)
 	h.requireHolds(t, before)
 }
 
@@ -204,7 +214,7 @@ func mistakes(t *testing.T, h Harness) {
 				return nil
 			})
 			m.Fix(t)
-			h.requireRecovery(t, e)
+			h.requireRecovery(t, e, prompt)
 		})
 	}
 }
@@ -225,14 +235,14 @@ func refused(t *testing.T, h Harness) {
 			return nil
 		})
 	}
-	h.requireRecovery(t, Upload(0))
+	h.requireRecovery(t, Upload(0), prompt)
 }
 
-// requireRecovery sends e until it is accepted.
-func (h Harness) requireRecovery(t *testing.T, e event.Event) {
+// requireRecovery sends e until it is accepted, with so much time for each attempt.
+func (h Harness) requireRecovery(t *testing.T, e event.Event, attempt time.Duration) {
 	t.Helper()
 	h.poll(t, "the sink does not recover", func() error {
-		ctx, cancel := context.WithTimeout(context.Background(), prompt)
+		ctx, cancel := context.WithTimeout(context.Background(), attempt)
 		defer cancel()
 		return h.Sink.Send(ctx, e)
 	})

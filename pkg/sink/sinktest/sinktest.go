@@ -48,6 +48,8 @@ type Harness struct {
 	// Stall makes the target take what it is sent but not answer, until the returned function is called.
 	// Optional.
 	Stall func(t *testing.T) (resume func())
+	// Strand leaves the connections that there are without answers and without an end; new ones work. Optional.
+	Strand func(t *testing.T)
 	// Mistakes are those of an operator that can be staged at the target. Each is corrected before the next.
 	Mistakes []Mistake
 	// Refused are events that are themselves to blame, by the reason why the target never takes them.
@@ -86,6 +88,7 @@ func Run(t *testing.T, newSink func(t *testing.T) Harness, options ...goleak.Opt
 		{"Huge", huge},
 		{"Cancelled", cancelled},
 		{"Stalled", stalled},
+		{"Stranded", stranded},
 		{"Outage", outage},
 		{"Mistakes", mistakes},
 		{"Refused", refused},

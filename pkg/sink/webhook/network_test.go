@@ -30,6 +30,7 @@ import (
 
 	"github.com/vodrelay/vodrelay/pkg/retry"
 	"github.com/vodrelay/vodrelay/pkg/sink/sinktest"
+	"github.com/vodrelay/vodrelay/pkg/sink/sinktest/wire"
 )
 
 // serveTLS starts an endpoint with a certificate for 127.0.0.1 and example.com that is its own authority,
@@ -98,8 +99,10 @@ func TestContractOverHTTP2(t *testing.T) {
 	sinktest.Run(t, func(t *testing.T) sinktest.Harness {
 		p := &endpoint{}
 		server, ca := serveTLS(t, p)
+		w := wire.New(t, server.Listener.Addr().String())
 		return sinktest.Harness{
-			Sink: open(t, strings.Replace(server.URL, "://", "://vod:hunter2@", 1), func(c *Config) { c.TLS.CAFile = ca }),
+			Sink:   open(t, "https://vod:hunter2@"+w.Address(), func(c *Config) { c.TLS.CAFile = ca }),
+			Strand: func(*testing.T) { w.Strand() },
 			Received: func(*testing.T) [][]byte {
 				p.mu.Lock()
 				defer p.mu.Unlock()

@@ -29,6 +29,7 @@ import (
 	"github.com/vodrelay/vodrelay/pkg/event"
 	"github.com/vodrelay/vodrelay/pkg/retry"
 	"github.com/vodrelay/vodrelay/pkg/sink/sinktest"
+	"github.com/vodrelay/vodrelay/pkg/sink/sinktest/wire"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -177,8 +178,9 @@ func TestContract(t *testing.T) {
 		p := &endpoint{address: "127.0.0.1:0", certificate: cert}
 		p.start(t)
 		t.Cleanup(func() { p.stop(t) })
+		w := wire.New(t, p.address)
 		return sinktest.Harness{
-			Sink: open(t, "https://vod:hunter2@"+p.address+"/hook?token=t0ken", func(c *Config) { c.TLS.CAFile = ca }),
+			Sink: open(t, "https://vod:hunter2@"+w.Address()+"/hook?token=t0ken", func(c *Config) { c.TLS.CAFile = ca }),
 			Received: func(*testing.T) [][]byte {
 				p.mu.Lock()
 				defer p.mu.Unlock()
@@ -197,6 +199,7 @@ func TestContract(t *testing.T) {
 				set(stall)
 				return func() { set(nil); close(stall) }
 			},
+			Strand: func(*testing.T) { w.Strand() },
 			Mistakes: []sinktest.Mistake{
 				p.mistake("password replaced", http.StatusUnauthorized, ""),
 				p.mistake("rights withdrawn", http.StatusForbidden, ""),

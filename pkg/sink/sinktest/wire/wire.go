@@ -19,6 +19,7 @@ type Wire struct {
 	listener net.Listener // nil while down
 	conns    map[net.Conn]struct{}
 	hold     chan struct{} // answers wait for it; nil: they do not
+	strands  int
 }
 
 // New listens on a free port of 127.0.0.1. target is host:port, or the path of a unix socket.
@@ -97,6 +98,14 @@ func (w *Wire) Stall() (resume func()) {
 	}
 }
 
+// Strand leaves the connections that there are without any answer, and without an end, as a firewall does that has
+// forgotten them. What they are sent still reaches the server. New ones work.
+func (w *Wire) Strand() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.strands++
+}
+
 func (w *Wire) accept(listener net.Listener) {
 	for {
 		client, err := listener.Accept()
@@ -121,13 +130,25 @@ func (w *Wire) accept(listener net.Listener) {
 			return
 		}
 		w.conns[client], w.conns[server] = struct{}{}, struct{}{}
+		strands := w.strands
 		w.mu.Unlock()
-		w.work.Go(func() { w.forward(server, client, false) })
-		w.work.Go(func() { w.forward(client, server, true) })
+		w.work.Go(func() { w.forward(server, client, nil) })
+		w.work.Go(func() {
+			w.forward(client, server, func() (lost bool) {
+				w.mu.Lock()
+				hold, lost := w.hold, w.strands > strands
+				w.mu.Unlock()
+				if hold != nil {
+					<-hold
+				}
+				return lost
+			})
+		})
 	}
 }
 
-func (w *Wire) forward(to, from net.Conn, answers bool) {
+// forward copies until either side ends. wait, unless nil, is called before each piece, and says whether it is lost.
+func (w *Wire) forward(to, from net.Conn, wait func() (lost bool)) {
 	defer func() {
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -139,13 +160,8 @@ func (w *Wire) forward(to, from net.Conn, answers bool) {
 	buffer := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buffer)
-		if answers {
-			w.mu.Lock()
-			hold := w.hold
-			w.mu.Unlock()
-			if hold != nil {
-				<-hold
-			}
+		if wait != nil && wait() {
+			n = 0
 		}
 		if n > 0 {
 			if _, err := to.Write(buffer[:n]); err != nil {
