@@ -21,7 +21,8 @@ the configuration, the credentials, each application's callback mode and queue,
 the right to confirm, the store, and every sink. No event is pulled or sent.
 
 Exit codes: 0 all is well, or works with a warning; 1 a check failed;
-78 the configuration is wrong.`,
+78 the configuration is wrong, or the store cannot be used, and run would not
+start either.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := p.load(cmd)
@@ -36,10 +37,17 @@ Exit codes: 0 all is well, or works with a warning; 1 a check failed;
 			if err := out.write(p.stdout, findings, func(w io.Writer) { printFindings(w, findings) }); err != nil {
 				return err
 			}
+			code := exitDone
 			for _, f := range findings {
-				if f.Status == app.Failed {
-					return &silentError{&exitError{exitFailed, errors.New("a check failed")}}
+				switch {
+				case f.Permanent:
+					code = exitConfig
+				case f.Status == app.Failed && code == exitDone:
+					code = exitFailed
 				}
+			}
+			if code != exitDone {
+				return &silentError{&exitError{code, errors.New("a check failed")}}
 			}
 			return nil
 		},

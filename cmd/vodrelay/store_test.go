@@ -38,7 +38,8 @@ func newTarget(t *testing.T, status int) *target {
 		tg.mu.Lock()
 		defer tg.mu.Unlock()
 		if tg.status < 300 {
-			tg.got[r.Header.Get("Idempotency-Key")]++
+			_, id, _ := strings.Cut(r.Header.Get("Idempotency-Key"), "-") // behind the application
+			tg.got[id]++
 		}
 		w.WriteHeader(tg.status)
 	}))
@@ -106,6 +107,13 @@ func TestASecondDaemonOnOneFileIsRefused(t *testing.T) {
 	p := start(t, environ, "run")
 	eventually(t, "the first runs", func() bool { return cloud.Counts().Waiting > 0 })
 	second := start(t, environ, "run")
+	require.Equal(t, exitFailed, second.wait())
+	require.Contains(t, second.stderr.String(), "another vodrelay uses the store")
+	state := filepath.Join(homeOf(environ), ".local/state/vodrelay")
+	link := filepath.Join(t.TempDir(), "link.db")
+	require.NoError(t, os.Symlink(filepath.Join(state, "vodrelay.db"), link))
+	_ = os.Remove(filepath.Join(state, "vodrelay.db.lock"))
+	second = start(t, environ, "run", "--set", "store.path="+link)
 	require.Equal(t, exitFailed, second.wait())
 	require.Contains(t, second.stderr.String(), "another vodrelay uses the store")
 	p.signal(syscall.SIGTERM)

@@ -70,7 +70,7 @@ var (
 	cbRemembered = desc("callback_notifications_remembered_total", "Notifications of an event that had been settled too late for its last attempt.")
 	cbInHand     = desc("callback_events_in_hand", "Events that were posted and are being worked on.")
 
-	storeUp      = desc("store_up", "1 if the store could be read.")
+	storeUp      = desc("store_up", "1 if the store can be read and written.")
 	parcels      = desc("parcels", "Parcels in the store, by sink and state: waiting or dead. Sinks that are not configured any more count as (removed), events that a processor failed on as -.", "sink", "state")
 	parcelBytes  = desc("parcels_bytes", "Size of the events in parcels, by sink and state.", "sink", "state")
 	parcelOldest = desc("parcels_oldest_age_seconds", "Time since the oldest parcel was stored, by sink and state; 0 when there is none.", "sink", "state")
@@ -133,7 +133,11 @@ func (s collector) collectStore(c collection, sinks []SinkStats) {
 		c.gauge(storeUp, 0)
 		return
 	}
-	c.gauge(storeUp, 1)
+	up := 1.0
+	if _, err := s.health.get(context.Background()); err != nil {
+		up = 0
+	}
+	c.gauge(storeUp, up)
 	now := time.Now()
 	for _, n := range bySink(counts, sinks) {
 		c.gauge(parcels, float64(n.Parcels), label(n.Sink), string(n.State))

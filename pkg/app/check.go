@@ -24,6 +24,8 @@ type Finding struct {
 	Status Status `json:"status"`           // how it went
 	Detail string `json:"detail,omitempty"` // what was found
 	Hint   string `json:"hint,omitempty"`   // what to do about it
+	// Permanent: vodrelay run would end with the same error, which no restart cures.
+	Permanent bool `json:"permanent,omitempty"`
 }
 
 // Status is how a check went.

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
+	"io/fs"
 	"time"
 
 	"go.uber.org/zap"
@@ -91,21 +91,17 @@ func checkStore(ctx context.Context, cfg store.Config, sinks []config.Sink) []Fi
 	ctx, cancel := context.WithTimeout(ctx, checkTime)
 	defer cancel()
 	name := "store (" + cfg.Driver + ")"
-	switch cfg.Driver {
-	case store.DriverNone:
+	if cfg.Driver == store.DriverNone {
 		return []Finding{{Name: name, Status: Passed, Detail: "events whose sink fails stay in VOD's queue, for 4 days at most"}}
-	case store.DriverSQLite:
-		path, err := cfg.File()
-		if err != nil {
-			return []Finding{finding(name, "", err)}
-		}
-		if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
-			return []Finding{{Name: name, Status: Passed, Detail: path + " will be made at the first start"}}
-		}
 	}
-	s, err := store.Open(ctx, cfg, zap.NewNop(), store.Admin())
+	s, err := store.Open(ctx, cfg, zap.NewNop(), store.Admin(), store.Checked())
+	if path, _ := cfg.File(); cfg.Driver == store.DriverSQLite && errors.Is(err, fs.ErrNotExist) {
+		return []Finding{{Name: name, Status: Passed, Detail: path + " will be made at the first start"}}
+	}
 	if err != nil {
-		return []Finding{finding(name, "", err)}
+		f := finding(name, "", err)
+		f.Permanent = retry.IsPermanent(err)
+		return []Finding{f}
 	}
 	err = s.Healthy(ctx)
 	waiting, dead, countErr := s.Totals(ctx)

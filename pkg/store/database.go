@@ -38,6 +38,7 @@ type database struct {
 	many func(ctx context.Context, t *txn, query string, args [][]any, each func(i int, r scanner) error) error
 	// change runs one statement for each row of arguments, and tells changed, unless nil, which changed something.
 	change func(ctx context.Context, t *txn, query string, args [][]any, changed func(i int)) error
+	guard  *guard // of the files; nil: a server has them
 }
 
 // scanner is a row of a result.
@@ -229,9 +230,12 @@ func compareGroups(a, b group) int {
 }
 
 func (db *database) close() error {
-	err := db.write.Close()
+	var err error
 	if db.read != db.write {
-		err = errors.Join(err, db.read.Close())
+		err = db.read.Close()
 	}
-	return err
+	if db.guard.isLost() != nil {
+		err = errors.Join(err, db.keepWAL())
+	}
+	return errors.Join(err, db.write.Close(), db.guard.close())
 }

@@ -26,6 +26,9 @@ var (
 	ErrClosed = errors.New("the store is closed")
 	// ErrLocked is wrapped by Open's error when another daemon has the SQLite file.
 	ErrLocked = errors.New("another vodrelay uses the store")
+	// ErrLost is wrapped by the error of a Put when the store's file was deleted, replaced or damaged while it was
+	// open. What is there can still be worked off; nothing new is stored until the process is started again.
+	ErrLost = errors.New("the store is lost")
 	// ErrSchema is wrapped by Open's error when the tables are of another version of vodrelay.
 	ErrSchema = errors.New("the store is of another version of vodrelay")
 )
@@ -40,6 +43,8 @@ type trouble struct {
 	session bool
 	// again: the transaction lost against another one, and is worth a second attempt at once.
 	again bool
+	// damaged: the file itself is, and no attempt cures that.
+	damaged bool
 }
 
 // diagnose says what err, from either engine, means.
@@ -69,7 +74,9 @@ const (
 	hintFull     = "free space on the store's volume or raise the quota; events stay in VOD's queue meanwhile"
 	hintReadOnly = "let the user that runs vodrelay write the file and its directory, mount the volume for writing, or for systemd add it to StateDirectory or ReadWritePaths"
 	hintServer   = "check that the PostgreSQL server runs and can be reached from here; vodrelay goes on by itself when it is back"
-	hintDamaged  = "stop vodrelay, keep a copy of the file, and restore it from a backup or recover it with sqlite3's .recover"
+	hintDamaged  = "stop vodrelay, keep a copy of the file and its -wal, and restore both from a backup, or recover them with sqlite3's .recover; to begin with an empty store move both away"
+	// A text file, a directory's backup, the database of another program: nothing of it is changed.
+	hintNoDatabase = "correct path; or restore the file from a backup; to begin with an empty store move it and its -wal away"
 )
 
 func diagnoseSQLite(code int) trouble {
@@ -84,9 +91,9 @@ func diagnoseSQLite(code int) trouble {
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
 		return trouble{hint: "another program keeps the file locked: end what else has it open, such as a sqlite3 shell in a transaction or a backup", everywhere: true}
 	case sqlite3.SQLITE_CORRUPT:
-		return trouble{hint: hintDamaged, everywhere: true}
+		return trouble{hint: hintDamaged, everywhere: true, damaged: true}
 	case sqlite3.SQLITE_NOTADB:
-		return trouble{hint: "the file is not an SQLite database: correct path, or move the file away", everywhere: true}
+		return trouble{hint: hintNoDatabase, everywhere: true, damaged: true}
 	}
 	return trouble{}
 }

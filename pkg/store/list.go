@@ -250,7 +250,10 @@ func (s *Store) Counts(ctx context.Context) (_ []Count, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
+	defer func() {
+		err = errors.Join(err, rows.Close())
+		s.db.guard.damage(err)
+	}()
 	var all []Count
 	for rows.Next() {
 		var c Count

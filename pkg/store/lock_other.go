@@ -2,9 +2,15 @@
 
 package store
 
-import "context"
+import (
+	"context"
+	"io/fs"
+	"os"
+)
+
+func lockName(path string) string { return path + ".lock" }
 
 // lockFile does nothing: two daemons should not use one file here. SQLite itself keeps it whole.
-func lockFile(context.Context, string) (unlock func() error, err error) {
-	return func() error { return nil }, nil
-}
+func lockFile(context.Context, *os.File) error { return nil }
+
+func links(fs.FileInfo) uint64 { return 1 }

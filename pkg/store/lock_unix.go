@@ -6,24 +6,30 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"io/fs"
 	"os"
-	"strings"
+	"runtime"
 	"syscall"
 	"time"
 
 	"github.com/vodrelay/vodrelay/pkg/retry"
 )
 
-// lockFile takes the daemon's role on the SQLite file, by a lock on a file beside it that ends with the
-// process, however it ends. It waits a little for a daemon that is just stopping.
-func lockFile(ctx context.Context, path string) (unlock func() error, err error) {
-	const patience, pause = 2 * time.Second, 50 * time.Millisecond
-	name := path + ".lock"
-	file, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, err
+// lockName is the file that carries the daemon's lock. On Linux it is the database itself, however it is
+// called: flock(2) and the locks of SQLite, by fcntl(2), do not see each other there. Elsewhere they may, and a
+// file beside the database has it.
+func lockName(path string) string {
+	if runtime.GOOS == "linux" {
+		return path
 	}
+	return path + ".lock"
+}
+
+// lockFile takes the daemon's role, until the file is closed or the process ends, however it ends. It waits a
+// little for a daemon that is just stopping.
+func lockFile(ctx context.Context, file *os.File) error {
+	const patience, pause = 2 * time.Second, 50 * time.Millisecond
+	var err error
 	for deadline := time.Now().Add(patience); ; {
 		err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		if err == nil || !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) || time.Now().After(deadline) {
@@ -35,17 +41,18 @@ func lockFile(ctx context.Context, path string) (unlock func() error, err error)
 	}
 	switch {
 	case err == nil:
-		// For people, and for the message below: who has the lock. It is no harm when it cannot be written.
-		_ = file.Truncate(0)
-		_, _ = file.WriteAt(fmt.Appendf(nil, "%d\n", os.Getpid()), 0)
-		return file.Close, nil // the lock goes with it
+		return nil
 	case errors.Is(err, syscall.EWOULDBLOCK):
-		owner, _ := io.ReadAll(io.LimitReader(file, 32))
-		err = retry.WithHint(fmt.Errorf("%w: process %s has locked %s", ErrLocked, strings.TrimSpace(string(owner)), name),
-			"stop the other vodrelay, or give this one another path; several that work together need driver postgres")
-	default:
-		err = fmt.Errorf("lock %s: %w", name, err)
+		return retry.WithHint(fmt.Errorf("%w: another process has locked %s", ErrLocked, file.Name()),
+			"stop the other vodrelay (fuser -v "+file.Name()+" names it), or give this one another path; several that work together need driver postgres")
 	}
-	_ = file.Close()
-	return nil, err
+	return fmt.Errorf("lock %s: %w", file.Name(), err)
+}
+
+// links is how many names a file has.
+func links(info fs.FileInfo) uint64 {
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+		return uint64(stat.Nlink) //nolint:unconvert // its type differs between the architectures
+	}
+	return 1
 }

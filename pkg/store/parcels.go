@@ -62,8 +62,8 @@ const chunk = 500
 
 // Put stores the parcels, all or none of them. What has the key of a parcel that is there already is left
 // out: that one goes on as it is. A parcel without a state is waiting, one without Created was made now, and
-// one without Next is due since it was created. The error wraps ErrFull when there is no room. When ctx is
-// done first, they may be stored all the same.
+// one without Next is due since it was created. The error wraps ErrFull when there is no room, and ErrLost when
+// the file that they are in is not the store any more. When ctx is done first, they may be stored all the same.
 func (s *Store) Put(ctx context.Context, parcels ...event.Parcel) error {
 	_, err := s.put(ctx, parcels)
 	return err
@@ -93,7 +93,7 @@ func (s *Store) put(ctx context.Context, parcels []event.Parcel) (int64, error) 
 		}
 	}
 	var added int64
-	err := s.write(ctx, len(rows), func(ctx context.Context, t *txn) error {
+	err := s.keep(ctx, len(rows), func(ctx context.Context, t *txn) error {
 		insert := func() error {
 			added = 0
 			return t.db.change(ctx, t, insertParcel, rows, func(i int) {

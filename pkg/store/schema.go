@@ -2,7 +2,9 @@ package store
 
 import (
 	"context"
+	"crypto/rand"
 	"database/sql"
+	"encoding/binary"
 	"fmt"
 	"strings"
 	"time"
@@ -103,6 +105,18 @@ func migrate(ctx context.Context, db *database, steps [][]string, onlyNew bool) 
 		_, err := tx.ExecContext(ctx, query, target, time.Now().UnixMilli())
 		return err
 	})
+}
+
+// identify gives an SQLite file a number by which a write-ahead log of another store is known.
+func identify(ctx context.Context, tx *sql.Tx) error {
+	var id int64
+	if err := tx.QueryRowContext(ctx, `PRAGMA user_version`).Scan(&id); err != nil || id != 0 {
+		return err
+	}
+	var random [4]byte
+	_, _ = rand.Read(random[:]) // never fails: https://pkg.go.dev/crypto/rand#Read
+	_, err := tx.ExecContext(ctx, fmt.Sprintf(`PRAGMA user_version = %d`, int32(binary.NativeEndian.Uint32(random[:])|1)))
+	return err
 }
 
 // The words in braces. COLLATE "C" makes PostgreSQL compare bytes, as SQLite does.

@@ -5,14 +5,13 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/url"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 
-	_ "modernc.org/sqlite" // the driver
+	"go.uber.org/zap"
+	"modernc.org/sqlite"
 
 	"github.com/vodrelay/vodrelay/pkg/retry"
 )
@@ -33,21 +32,28 @@ var settings = []struct{ pragma, value, result string }{
 	{"journal_size_limit", "67108864", "67108864"}, // bytes that the WAL keeps after a large backlog
 }
 
-// openSQLite opens a file that prepareFile has seen. One connection writes, others read beside it.
-func openSQLite(ctx context.Context, path string) (_ *database, err error) {
+// openSQLite opens a file, for the daemon with its lock. One connection writes, others read beside it. Nothing
+// is written before the file has been looked at: the end of the last connection would do it.
+func openSQLite(ctx context.Context, path string, o options, log *zap.Logger) (*database, error) {
+	g, err := openGuard(ctx, path, !o.admin, log)
+	if err != nil {
+		return nil, err
+	}
+	err = g.examine(ctx)
+	if err == nil && (!o.admin || o.checked) {
+		err = g.check(ctx)
+	}
+	if err != nil {
+		return nil, errors.Join(err, g.close())
+	}
 	db := &database{
 		name: path, types: sqliteTypes, claim: fmt.Sprintf(claimParcels, ""), within: "instr(%s, %s) > 0", writers: 1,
-		write: openPool(path, "_txlock=immediate", 1),
-		read:  openPool(path, "_pragma=query_only(1)", 4),
-		many:  manySQLite, change: changeSQLite,
+		write: openPool(g.path, "_txlock=immediate", 1),
+		read:  openPool(g.path, "_pragma=query_only(1)", 4),
+		many:  manySQLite, change: changeSQLite, guard: g,
 	}
-	defer func() {
-		if err != nil {
-			_ = db.close()
-		}
-	}()
 	if err := db.verifySQLite(ctx); err != nil {
-		return nil, err
+		return nil, errors.Join(err, db.close())
 	}
 	return db, nil
 }
@@ -90,6 +96,20 @@ func (db *database) verifySQLite(ctx context.Context) error {
 	return nil
 }
 
+// keepWAL has the last connection leave the write-ahead log where it is. Its name may be that of another
+// store's log by now.
+func (db *database) keepWAL() error {
+	conn, err := db.write.Conn(context.Background())
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }() // gives it back to the pool
+	return conn.Raw(func(c any) error {
+		_, err := c.(sqlite.FileControl).FileControlPersistWAL("main", 1) //nolint:forcetypeassert // the driver's own
+		return err
+	})
+}
+
 func newEnough(version string) bool {
 	parts := strings.SplitN(version, ".", 3)
 	for i, least := range oldestSQLite {
@@ -102,37 +122,6 @@ func newEnough(version string) bool {
 		}
 	}
 	return true
-}
-
-// prepareFile checks the place of the file, and makes it if create is set, for its owner only.
-func prepareFile(path string, create bool) error {
-	dir := filepath.Dir(path)
-	if create {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return err
-		}
-	}
-	if kind := networkFileSystem(dir); kind != "" {
-		return retry.Permanent(retry.WithHint(fmt.Errorf("%s is on a network file system (%s), where SQLite can lose data", path, kind),
-			"set path to a file on a local disk, or use driver postgres"))
-	}
-	flags := os.O_RDWR
-	if create {
-		flags |= os.O_CREATE
-	}
-	file, err := os.OpenFile(path, flags, 0o600)
-	if errors.Is(err, fs.ErrNotExist) && !create {
-		return retry.Permanent(retry.WithHint(fmt.Errorf("there is no store: %w", err),
-			"start vodrelay run once, which makes it, or correct path; it must be the path that the daemon uses"))
-	}
-	if err != nil {
-		return err
-	}
-	info, err := file.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = retry.Permanent(retry.WithHint(fmt.Errorf("%s is not a regular file", path), "correct path"))
-	}
-	return errors.Join(err, file.Close())
 }
 
 // prepare has the statements of the daily work parsed once. The tables must be there.

@@ -30,7 +30,6 @@ type Store struct {
 	log    *zap.Logger
 	db     *database
 	writer *writer
-	unlock func() error
 	owner  string // of claims, different for every Store
 	// remembered counts RememberSettled, whose cleaning up is not worth doing every time.
 	remembered atomic.Uint64
@@ -43,6 +42,7 @@ type Option func(*options)
 
 type options struct {
 	admin      bool
+	checked    bool
 	migrations [][]string
 }
 
@@ -50,9 +50,14 @@ type options struct {
 // without converting the tables of an older version. An SQLite file must exist already.
 func Admin() Option { return func(o *options) { o.admin = true } }
 
+// Checked has Open read an SQLite file for damage also with Admin, for 10 s at most. For the daemon it always
+// does.
+func Checked() Option { return func(o *options) { o.checked = true } }
+
 // Open connects to the store, brings its tables to this version, and takes the daemon's role on an SQLite
 // file, which only one process at a time can have: ErrLocked. log may be nil. An error that is not
-// permanent, such as a server that cannot be reached, is worth another call later.
+// permanent, such as a server that cannot be reached, is worth another call later; a file that is damaged, or
+// that is not what it was, is permanent.
 func Open(ctx context.Context, cfg Config, log *zap.Logger, opts ...Option) (*Store, error) {
 	o := options{migrations: migrations}
 	for _, opt := range opts {
@@ -64,14 +69,17 @@ func Open(ctx context.Context, cfg Config, log *zap.Logger, opts ...Option) (*St
 	if err := cfg.Validate(); err != nil {
 		return nil, retry.Permanent(fmt.Errorf("store: %w", err))
 	}
-	s := &Store{cfg: cfg, log: log, unlock: func() error { return nil }}
+	s := &Store{cfg: cfg, log: log}
 	if err := s.open(ctx, o); err != nil {
 		secret := ""
 		if s.db != nil {
 			secret = s.db.secret
 			err = errors.Join(err, s.db.close())
 		}
-		return nil, explain(errors.Join(err, s.unlock()), secret)
+		if diagnose(err).damaged {
+			err = retry.Permanent(err)
+		}
+		return nil, explain(err, secret)
 	}
 	var random [8]byte
 	_, _ = rand.Read(random[:]) // never fails: https://pkg.go.dev/crypto/rand#Read
@@ -93,16 +101,7 @@ func (s *Store) open(ctx context.Context, o options) (err error) {
 		if err != nil {
 			return retry.Permanent(err)
 		}
-		if err := prepareFile(path, !o.admin); err != nil {
-			return err
-		}
-		if !o.admin {
-			if s.unlock, err = lockFile(ctx, path); err != nil {
-				s.unlock = func() error { return nil }
-				return err
-			}
-		}
-		if s.db, err = openSQLite(ctx, path); err != nil {
+		if s.db, err = openSQLite(ctx, path, o, s.log); err != nil {
 			return err
 		}
 	case DriverPostgres:
@@ -120,17 +119,27 @@ func (s *Store) open(ctx context.Context, o options) (err error) {
 	}
 	if !o.admin { // whoever made claims has ended, else it had the lock
 		err := s.db.exclusively(ctx, func(ctx context.Context, tx *sql.Tx) error {
-			_, err := tx.ExecContext(ctx, unclaimAll)
+			if _, err := tx.ExecContext(ctx, unclaimAll); err != nil {
+				return err
+			}
+			if err := identify(ctx, tx); err != nil {
+				return err
+			}
+			_, err := tx.ExecContext(ctx, markChecked, time.Now().UnixMilli()) // so that there is a commit in any case
 			return err
 		})
 		if err != nil {
 			return err
 		}
 	}
-	return s.db.prepare(ctx)
+	if err := s.db.prepare(ctx); err != nil {
+		return err
+	}
+	return s.db.guard.watch()
 }
 
-// write commits do together with the writes of others. rows is about how many rows it changes.
+// write commits do together with the writes of others. rows is about how many rows it changes. It may also
+// change what is in a store that is lost.
 func (s *Store) write(ctx context.Context, rows int, do func(ctx context.Context, t *txn) error) error {
 	if rows == 0 {
 		return nil
@@ -138,10 +147,17 @@ func (s *Store) write(ctx context.Context, rows int, do func(ctx context.Context
 	return explain(s.writer.submit(ctx, rows, false, do), s.db.secret)
 }
 
+// keep is a write of what must be there after a crash: it fails once the store is lost.
+func (s *Store) keep(ctx context.Context, rows int, do func(ctx context.Context, t *txn) error) error {
+	return explain(s.writer.keep(ctx, rows, do), s.db.secret)
+}
+
+const markChecked = `UPDATE vodrelay_schema SET checked_at = $1`
+
 // Healthy writes and commits, as Put would.
 func (s *Store) Healthy(ctx context.Context) error {
-	return s.write(ctx, 1, func(ctx context.Context, t *txn) error {
-		_, err := t.exec(ctx, `UPDATE vodrelay_schema SET checked_at = $1`, t.now)
+	return s.keep(ctx, 1, func(ctx context.Context, t *txn) error {
+		_, err := t.exec(ctx, markChecked, t.now)
 		return err
 	})
 }
@@ -156,7 +172,7 @@ func (s *Store) Close(ctx context.Context) error {
 		return fmt.Errorf("store: %w", err)
 	}
 	s.closeOnce.Do(func() {
-		s.closeErr = explain(errors.Join(s.db.close(), s.unlock()), s.db.secret)
+		s.closeErr = explain(s.db.close(), s.db.secret)
 	})
 	return s.closeErr
 }

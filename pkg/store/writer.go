@@ -36,6 +36,7 @@ type write struct {
 	rows int
 	// do may run again, in another transaction, when the first failed.
 	do    func(ctx context.Context, t *txn) error
+	keeps bool        // fails when what was committed would not be there after a crash
 	taken atomic.Bool // by a goroutine that will run it, or by a caller that gave up
 	err   error
 	done  chan struct{}
@@ -63,6 +64,18 @@ func newWriter(db *database, log *zap.Logger, shard int64) *writer {
 // left out if its turn has not come, else, with wait, its own result is waited for a little, so that a result
 // that matters is not lost when a stop comes.
 func (w *writer) submit(ctx context.Context, rows int, wait bool, do func(ctx context.Context, t *txn) error) error {
+	return w.enter(ctx, &write{rows: rows, do: do, done: make(chan struct{})}, wait)
+}
+
+// keep is submit for what has to be in the files that have the store's names when it returns nil.
+func (w *writer) keep(ctx context.Context, rows int, do func(ctx context.Context, t *txn) error) error {
+	if err := w.db.guard.isLost(); err != nil {
+		return err
+	}
+	return w.enter(ctx, &write{rows: rows, do: do, keeps: true, done: make(chan struct{})}, false)
+}
+
+func (w *writer) enter(ctx context.Context, o *write, wait bool) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -71,7 +84,6 @@ func (w *writer) submit(ctx context.Context, rows int, wait bool, do func(ctx co
 		return ErrClosed
 	default:
 	}
-	o := &write{rows: rows, do: do, done: make(chan struct{})}
 	select {
 	case w.queue <- o:
 	case <-ctx.Done():
@@ -160,8 +172,10 @@ func (w *writer) gather(first *write) []*write {
 // commit runs the writes in one transaction. When that fails because of one of them, each gets its own.
 func (w *writer) commit(shard int64, writes []*write) {
 	err := w.transact(shard, writes)
+	w.db.guard.damage(err)
 	switch {
 	case err == nil:
+		w.verify(writes)
 		if failures, lasted := w.streak.End(); failures > 0 {
 			w.log.Info("the store can be written again", zap.Int("failures", failures), zap.Duration("lasted", lasted))
 		}
@@ -176,8 +190,24 @@ func (w *writer) commit(shard int64, writes []*write) {
 		for _, o := range writes {
 			o.err = err
 		}
+		if w.db.guard.isLost() != nil {
+			return // which is said
+		}
 		if told := explain(err, w.db.secret); !errors.Is(err, ErrClosed) && w.streak.Fail(told) {
 			w.log.Error("the store cannot be written", zap.Error(told), zap.String("hint", retry.Hint(told)))
+		}
+	}
+}
+
+// verify fails the writes that are committed and not kept.
+func (w *writer) verify(writes []*write) {
+	err := w.db.guard.verify(context.Background())
+	if err == nil {
+		return
+	}
+	for _, o := range writes {
+		if o.keeps && o.err == nil {
+			o.err = err
 		}
 	}
 }
