@@ -145,6 +145,9 @@ Start with:  vodrelay demo    see it work, without an account
 
 // load reads the configuration; what is wrong with it ends the process with exitConfig.
 func (p *program) load(cmd *cobra.Command) (*config.Config, error) {
+	if cmd.Flags().Changed("config") && strings.TrimSpace(p.configPath) == "" {
+		return nil, &exitError{exitUsage, errors.New("--config: is empty: is a variable without a value? Leave it out or give it one")}
+	}
 	cfg, err := config.Load(config.LoadOptions{Path: p.configPath, Flags: cmd.Flags(), Environ: p.environ})
 	if err != nil {
 		return nil, &exitError{exitConfig, err}

@@ -176,7 +176,7 @@ func TestParcelsCommandsChangeWhatTheyName(t *testing.T) {
 				require.Contains(t, log, want.text, "%s %s", verb, line)
 			}
 		}
-		for _, args := range [][]string{{"list", "--sink", ""}, {"export", "--sink", ""}, {"show", ""}, {"show", eventB, "--sink", " "}, {"list", "--id", ""}, {"list", "--id", "0"}, {"export", "--older-than", "0"}} {
+		for _, args := range [][]string{{"list", "--sink", ""}, {"export", "--sink", ""}, {"show", ""}, {"show", eventB, "--sink", " "}, {"list", "--id", ""}, {"list", "--id", "0"}, {"export", "--older-than", "0"}, {"drop", "--all", "--yes", "--config", ""}} {
 			code, out, log := s.run(args...)
 			require.Equal(t, exitUsage, code, "%q: %s", args, log)
 			require.Empty(t, out, "%q", args)

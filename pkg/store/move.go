@@ -7,6 +7,10 @@ import (
 	"github.com/vodrelay/vodrelay/pkg/selection"
 )
 
+// moveAttempts is how often a part of a move is tried that lost against others, which stored parcels of the same
+// events for the new sink.
+const moveAttempts = 10
+
 const (
 	// What waits is due in the order of its creation, with no attempts counted: they were those of another sink.
 	moveParcel = `UPDATE vodrelay_parcels SET sink = $3, claimed_by = '', updated_at = $4,
@@ -38,10 +42,13 @@ func (s *Store) Move(ctx context.Context, from, to string, before int64, wanted 
 			}
 		}
 		var moved selection.Moved
-		err := s.write(ctx, len(fit), func(ctx context.Context, t *txn) (err error) {
-			moved, err = move(ctx, t, fit, toText(to))
-			return err
-		})
+		var err error
+		for n := 0; n == 0 || n < moveAttempts && diagnose(err).again; n++ {
+			err = s.write(ctx, len(fit), func(ctx context.Context, t *txn) (err error) {
+				moved, err = move(ctx, t, fit, toText(to))
+				return err
+			})
+		}
 		if err == nil { // otherwise moved may still be written to
 			moved.Unwanted = int64(len(rows) - len(fit))
 			all = all.Plus(moved)
