@@ -91,9 +91,11 @@ func (p *program) drain(ctx context.Context, a *app.App, log *app.Log, opts rela
 	if err != nil {
 		return fatal(err)
 	}
+	unrouted := a.PipelineStats().Unrouted
 	log.Info("drain ended", zap.Bool("empty", sum.Empty), zap.Int64("confirmed", sum.Confirmed), zap.Int("left", sum.Left), zap.Uint64("counted", sum.Counted),
+		zap.Uint64("wanted_by_no_sink", unrouted),
 		zap.Duration("elapsed", sum.Elapsed.Round(time.Millisecond)), zap.Float64("events_per_second", rate(sum)))
-	return drained(sum, context.Cause(ctx))
+	return unwanted(drained(sum, context.Cause(ctx)), unrouted)
 }
 
 // drained turns the result of a drain into the exit code. stopped is why it was stopped, nil if it was not.
@@ -114,6 +116,15 @@ func drained(sum relay.Summary, stopped error) error {
 		return &exitError{exitParked, fmt.Errorf("the queue is empty, but %d parcels wait to be sent again and %d are dead: see vodrelay parcels list", sum.Waiting, sum.Dead)}
 	}
 	return nil
+}
+
+// unwanted adds to the error of a drain what no sink wanted. That alone is none.
+func unwanted(err error, events uint64) error {
+	var exit *exitError
+	if events > 0 && errors.As(err, &exit) {
+		return &exitError{exit.code, fmt.Errorf("%w; %d events were wanted by no sink, and confirmed", exit.err, events)}
+	}
+	return err
 }
 
 func rate(sum relay.Summary) float64 {

@@ -28,6 +28,9 @@ const (
 	patient = 30 * time.Second // what a step of a test may take on a busy machine
 )
 
+// inherited is the environment before any test changed it: with another HOME, Go's build cache would be empty.
+var inherited = os.Environ()
+
 // binary is the program as a user builds it, made once for all tests that need a process of their own.
 var binary = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "vodrelay-test")
@@ -38,7 +41,9 @@ var binary = sync.OnceValues(func() (string, error) {
 	if runtime.GOOS == "windows" {
 		path += ".exe"
 	}
-	out, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput()
+	build := exec.Command("go", "build", "-o", path, ".")
+	build.Env = inherited
+	out, err := build.CombinedOutput()
 	if err != nil {
 		return "", errors.New(string(out))
 	}

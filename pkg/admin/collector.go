@@ -47,7 +47,7 @@ var (
 
 	dropped  = desc("processor_events_dropped_total", "Events that a processor dropped.")
 	failed   = desc("processor_events_failed_total", "Deliveries on which a processor failed.")
-	unrouted = desc("events_unrouted_total", "Events that no sink wanted.")
+	unrouted = desc("events_unrouted_total", "Events that no sink wanted, by their type; types that are not documented count as other.", "type")
 	partly   = desc("events_partly_accepted", "Events that are not settled although some sinks accepted them.")
 
 	sinkSettled  = desc("sink_events_settled_total", "Events by sink and outcome: accepted (parcels included), skipped (its condition did not match), deduplicated (accepted before), parked (in the store, to be sent later) or dead (in the store, for a person).", "sink", "outcome")
@@ -217,7 +217,13 @@ func (c collection) relay(r RelayStats) {
 func (c collection) pipeline(p PipelineStats) {
 	c.counter(dropped, float64(p.Dropped))
 	c.counter(failed, float64(p.Failed))
-	c.counter(unrouted, float64(p.Unrouted))
+	byType := make(map[string]uint64, len(typeLabels))
+	for eventType, n := range p.UnroutedTypes {
+		byType[typeLabel(eventType)] += n
+	}
+	for _, eventType := range typeLabels { // also where there is nothing, so that an increase from 0 is seen
+		c.counter(unrouted, float64(byType[eventType]), eventType)
+	}
 	c.gauge(partly, float64(p.Remembered))
 }
 

@@ -178,7 +178,7 @@ func parcel(n int, sink string, state event.ParcelState) event.Parcel {
 func someStats() Stats {
 	return Stats{
 		Relay: RelayStats{Pulls: 10, Received: 7, Joined: 1, Settled: 5, Unsettled: 1, Confirmed: 4, Confirms: 3, Late: 2, InHand: 3, MaxInHand: 512, Pollers: 2},
-		Pipeline: PipelineStats{Dropped: 1, Remembered: 1, Sinks: []SinkStats{
+		Pipeline: PipelineStats{Dropped: 1, Remembered: 1, Unrouted: 9, UnroutedTypes: map[string]uint64{event.NewFileUpload: 4, "New<b>": 3, "other": 2}, Sinks: []SinkStats{
 			{Name: "site", Sent: 4, Failed: 2, Attempts: 9, Parked: 1, Dead: 1, Failures: 2, Breaker: "open", BreakerSince: time.Now().Add(-time.Minute)},
 			{Name: "archive", Sent: 5, Attempts: 5, Breaker: "closed", BreakerSince: time.Now(), Refusals: Refusals{
 				Total: 9, InARow: 7, Since: time.Now().Add(-3 * time.Minute), Last: time.Now(), Error: "422: <too> large\x1b",

@@ -117,6 +117,9 @@ func TestMetricsOverHTTP(t *testing.T) {
 		`vodrelay_confirm_lease_left_seconds_bucket{le="28"} 1`,
 		`vodrelay_confirm_lease_left_seconds_count 1`,
 		`vodrelay_confirms_late_total 2`,
+		`vodrelay_events_unrouted_total{type="NewFileUpload"} 4`,
+		`vodrelay_events_unrouted_total{type="FileDeleted"} 0`,
+		`vodrelay_events_unrouted_total{type="other"} 5`,
 		`vodrelay_sink_events_settled_total{outcome="accepted",sink="site"} 4`,
 		`vodrelay_sink_breaker_state{sink="site",state="open"} 1`,
 		`vodrelay_sink_breaker_state{sink="site",state="closed"} 0`,
@@ -136,6 +139,7 @@ func TestMetricsOverHTTP(t *testing.T) {
 	}
 	require.NotContains(t, got.body, `sink="plain",state="open"`, "a sink without a breaker has no state of it")
 	require.NotContains(t, got.body, "no such sink")
+	require.NotContains(t, got.body, "New<b>", "types come from outside")
 	require.Contains(t, s.get("/metrics", "Accept", "application/openmetrics-text;version=1.0.0").header.Get("Content-Type"), "openmetrics")
 }
 

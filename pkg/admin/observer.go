@@ -18,6 +18,16 @@ import (
 // must have a bound.
 const otherType = "other"
 
+// typeLabels are all values of the label for the type of an event.
+var typeLabels = append(slices.Sorted(maps.Keys(event.PayloadFields())), event.Unknown, otherType)
+
+func typeLabel(eventType string) string {
+	if eventType == event.Unknown || event.Documented(eventType) {
+		return eventType
+	}
+	return otherType
+}
+
 // Observer turns what the engine and the pipeline report into metrics. Its methods are safe for concurrent
 // use, quick, and do nothing on a nil Observer.
 type Observer struct {
@@ -74,7 +84,7 @@ func NewObserver(sinks ...string) *Observer {
 		Help: "Events pulled, repeated deliveries included, by their type; types that are not documented count as other.",
 	}, []string{"type"})
 	o.all = append(o.all, received)
-	for _, eventType := range append(slices.Sorted(maps.Keys(event.PayloadFields())), event.Unknown, otherType) {
+	for _, eventType := range typeLabels {
 		o.received[eventType] = received.WithLabelValues(eventType)
 	}
 	o.pulls = o.histograms("vodrelay_pull_duration_seconds", "Time of a poll, by result: events, empty or error. An empty queue holds a poll for 5 s.", callBuckets, "result", "events", "empty", "error")
@@ -173,11 +183,7 @@ func (o *Observer) Received(eventType string) {
 	if o == nil {
 		return
 	}
-	counter, documented := o.received[eventType]
-	if !documented {
-		counter = o.received[otherType]
-	}
-	counter.Inc()
+	o.received[typeLabel(eventType)].Inc()
 }
 
 // Handled reports that an event left the pipeline.

@@ -67,11 +67,13 @@ type RelayStats struct {
 
 // PipelineStats are the counters of the processors and the sinks.
 type PipelineStats struct {
-	Dropped    uint64 // events that a processor dropped
-	Failed     uint64 // deliveries on which a processor failed
-	Unrouted   uint64 // events that no sink wanted
-	Remembered int    // gauge: events that some sinks accepted and that are not settled
-	Sinks      []SinkStats
+	Dropped  uint64 // events that a processor dropped
+	Failed   uint64 // deliveries on which a processor failed
+	Unrouted uint64 // events that no sink wanted
+	// UnroutedTypes are those by their type, of which there must be a bounded number.
+	UnroutedTypes map[string]uint64
+	Remembered    int // gauge: events that some sinks accepted and that are not settled
+	Sinks         []SinkStats
 }
 
 // SinkStats are the counters of one sink.

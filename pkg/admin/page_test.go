@@ -103,6 +103,7 @@ func TestPageEscapes(t *testing.T) {
 	require.True(t, strings.HasSuffix(strings.TrimSpace(body), "</html>"), "the template ran to its end")
 	opts.Stats = someStats
 	s = start(t, Config{}, opts, defaultLimits)
+	require.Contains(t, s.get("/").body, "<bdi>New&lt;b&gt;</bdi>")
 	require.Contains(t, s.get("/").body, `<span class="bad">refusing</span>, 7 in a row since 3 min: <bdi>422: &lt;too&gt; large`)
 }
 

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"maps"
 	"net/http"
 	"slices"
 	"time"
@@ -37,6 +38,9 @@ type Status struct {
 	Late      int64 `json:"confirms_late"`
 	// LogDropped is how many lines whatever reads the log did not take in time.
 	LogDropped int64 `json:"log_lines_dropped"`
+	// Unrouted are events that no sink wanted, in all and by type. They are confirmed all the same.
+	Unrouted      uint64            `json:"unrouted"`
+	UnroutedTypes map[string]uint64 `json:"unrouted_types"`
 
 	// Callback is null without a receiver of VOD's normal callback.
 	Callback *CallbackStatus `json:"callback"`
@@ -122,8 +126,10 @@ func (s *Server) Status(ctx context.Context) Status {
 		Received: stats.Relay.Received, Settled: stats.Relay.Settled, Unsettled: stats.Relay.Unsettled,
 		Confirmed: stats.Relay.Confirmed, Late: stats.Relay.Late, LogDropped: stats.LogDropped,
 		LastPull: when(s.opts.Observer.pulled.get()), LastSettled: when(s.opts.Observer.handled.get()), LastConfirm: when(s.opts.Observer.confirmed.get()),
+		Unrouted: stats.Pipeline.Unrouted, UnroutedTypes: map[string]uint64{},
 		Sinks: []SinkStatus{},
 	}
+	maps.Copy(st.UnroutedTypes, stats.Pipeline.UnroutedTypes)
 	if s.opts.StoreID != nil {
 		st.Store = s.opts.StoreID()
 	}

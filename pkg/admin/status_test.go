@@ -40,6 +40,8 @@ func TestStatus(t *testing.T) {
 	require.Equal(t, 512, st.MaxInHand)
 	require.NotNil(t, st.LastPull)
 	require.NotNil(t, st.LastConfirm)
+	require.EqualValues(t, 9, st.Unrouted)
+	require.Equal(t, map[string]uint64{"NewFileUpload": 4, "New<b>": 3, "other": 2}, st.UnroutedTypes)
 	require.Nil(t, st.LastSettled)
 	require.Equal(t, &ParcelsStatus{
 		Waiting: 3, Dead: 3, Bytes: st.Parcels.Bytes, MaxParcels: 1000, MaxBytes: 1 << 30, Oldest: st.Parcels.Oldest,

@@ -96,7 +96,7 @@ func (a *App) Alive() error { return a.relay.Alive() }
 func (a *App) adminStats() admin.Stats {
 	all := admin.Stats{Relay: admin.RelayStats(a.relay.Stats()), LogDropped: a.logDropped()}
 	p := a.pipeline.Stats()
-	all.Pipeline = admin.PipelineStats{Dropped: p.Dropped, Failed: p.Failed, Unrouted: p.Unrouted, Remembered: p.Remembered}
+	all.Pipeline = admin.PipelineStats{Dropped: p.Dropped, Failed: p.Failed, Unrouted: p.Unrouted, UnroutedTypes: p.UnroutedTypes, Remembered: p.Remembered}
 	for _, s := range p.Sinks {
 		all.Pipeline.Sinks = append(all.Pipeline.Sinks, admin.SinkStats{
 			Name: s.Name, Sent: s.Sent, Failed: s.Failed, Attempts: s.Attempts, Skipped: s.Skipped, Deduplicated: s.Deduplicated,

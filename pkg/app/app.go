@@ -135,7 +135,7 @@ func (a *App) connect() error {
 	if err != nil {
 		return err
 	}
-	var options []pipeline.Option
+	options := []pipeline.Option{pipeline.OnUnrouted(a.notices.unrouted)}
 	if a.cfg.Admin.Listen != "" {
 		a.observer = admin.NewObserver(sinkNames(a.cfg)...)
 		options = append(options, pipeline.Observe(a.observer.Sent))

@@ -24,6 +24,7 @@ import (
 type assembled struct {
 	*app.App
 	t     *testing.T
+	cfg   *config.Config
 	cloud *emulator.Server
 	logs  *observer.ObservedLogs
 	url   string // of the admin server
@@ -59,6 +60,7 @@ func assemble(t *testing.T, sinks string, environ ...string) *assembled {
 		"VODRELAY_SINKS=" + sinks,
 	}, environ...)})
 	require.NoError(t, err)
+	a.cfg = cfg
 	var core zapcore.Core
 	core, a.logs = observer.New(zapcore.InfoLevel)
 	a.App, err = app.New(t.Context(), cfg, zap.New(core), io.Discard)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/vodrelay/vodrelay/pkg/config"
 	"github.com/vodrelay/vodrelay/pkg/event"
+	"github.com/vodrelay/vodrelay/pkg/pipeline"
 	"github.com/vodrelay/vodrelay/pkg/retry"
 	"github.com/vodrelay/vodrelay/pkg/store"
 	"github.com/vodrelay/vodrelay/pkg/vod"
@@ -52,6 +53,7 @@ func Check(ctx context.Context, cfg *config.Config) (_ []Finding, err error) {
 	}
 	defer func() { err = errors.Join(err, a.Close(ctx)) }()
 	findings := append(a.checkCloud(ctx), checkStore(ctx, cfg.Store, cfg.Sinks)...)
+	findings = append(findings, checkTypes(cfg)...)
 	findings = append(findings, checkReceiver(ctx, cfg, cfg.Store.Driver != store.DriverNone)...)
 	results := make([]Finding, len(a.sinks))
 	var checks sync.WaitGroup
@@ -139,6 +141,34 @@ func (a *App) checkConfirm(ctx context.Context, name string, id uint64) Finding 
 		err = nil
 	}
 	return finding(name, "granted", err)
+}
+
+// checkTypes finds conditions on event types that VOD does not document, which are true for no event if they are
+// typos. What is documented today may not be all that VOD sends.
+func checkTypes(cfg *config.Config) (findings []Finding) {
+	look := func(where, condition string) {
+		if condition == "" {
+			return
+		}
+		cond, err := pipeline.CompileCondition(condition)
+		if err != nil { // the configuration was checked
+			return
+		}
+		for _, odd := range cond.UndocumentedTypes() {
+			f := Finding{Name: where, Status: Warned, Detail: fmt.Sprintf("%q is no event type that VOD documents", odd.Text)}
+			if f.Hint = "leave it if VOD sends such events; `vodrelay peek` shows some"; odd.Near != "" {
+				f.Hint = "did you mean " + odd.Near + "?"
+			}
+			findings = append(findings, f)
+		}
+	}
+	for i, p := range cfg.Processors {
+		look(fmt.Sprintf("processors[%d].filter", i), p.Filter)
+	}
+	for _, s := range cfg.Sinks {
+		look("sink "+s.Name+", when", s.When)
+	}
+	return findings
 }
 
 func finding(name, detail string, err error) Finding {

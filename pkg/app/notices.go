@@ -2,6 +2,10 @@ package app
 
 import (
 	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -21,14 +25,17 @@ type notices struct {
 	begun chan struct{} // somebody must look after a notice from now on
 
 	mu   sync.Mutex
-	open map[string]*notice // by sink
+	open map[string]*notice // by sink; noSink for events that none wanted
 }
+
+const noSink = ""
 
 // notice is what has happened since its last line.
 type notice struct {
 	due   time.Time // when the next line may be written
 	count int
-	err   error // the latest
+	err   error          // the latest
+	types map[string]int // of events that no sink wanted
 }
 
 func newNotices(log *zap.Logger) *notices {
@@ -36,36 +43,63 @@ func newNotices(log *zap.Logger) *notices {
 }
 
 // dead reports an event that became a dead letter of the sink.
-func (n *notices) dead(sink string, _ event.Event, err error) {
-	if n.add(sink, err) {
-		n.write(sink, notice{count: 1, err: err})
-	}
-}
+func (n *notices) dead(sink string, _ event.Event, err error) { n.add(sink, "", err) }
 
-// add counts, and returns whether this is to be written now.
-func (n *notices) add(sink string, err error) bool {
+// unrouted reports an event of a type, of which there must be a bounded number, that no sink wanted.
+func (n *notices) unrouted(eventType string) { n.add(noSink, eventType, nil) }
+
+func (n *notices) add(sink, eventType string, err error) {
 	n.mu.Lock()
-	defer n.mu.Unlock()
-	if on := n.open[sink]; on != nil {
-		on.count++
-		on.err = err
-		return false
+	on, first := n.open[sink], false
+	if on == nil {
+		first = true
+		on = &notice{due: time.Now().Add(noticeTime)}
+		n.open[sink] = on
+		select {
+		case n.begun <- struct{}{}:
+		default:
+		}
 	}
-	n.open[sink] = &notice{due: time.Now().Add(noticeTime)}
-	select {
-	case n.begun <- struct{}{}:
-	default:
+	on.count++
+	on.err = err
+	if sink == noSink {
+		if on.types == nil {
+			on.types = map[string]int{}
+		}
+		on.types[eventType]++
 	}
-	return true
+	what := *on
+	if first {
+		*on = notice{due: on.due}
+	}
+	n.mu.Unlock()
+	if first {
+		n.write(sink, what)
+	}
 }
 
 func (n *notices) write(sink string, what notice) {
+	if sink == noSink {
+		n.log.Warn("events that no sink wanted were confirmed", zap.Int("events", what.count), zap.String("types", listed(what.types)),
+			zap.String("hint", "if that is a mistake, correct `when` of the sinks, of which `vodrelay check` names types that are not documented; if it is meant, drop them with a `filter` processor"))
+		return
+	}
 	hint := "see `vodrelay parcels list --state dead --sink " + sink + "`, fix the cause, then `vodrelay parcels replay --state dead --sink " + sink + "`"
 	if own := retry.Hint(what.err); own != "" {
 		hint = own + "; " + hint
 	}
 	n.log.Error("events became dead letters: they wait for a person", zap.String("sink", sink),
 		zap.Int("events", what.count), zap.Error(what.err), zap.String("hint", hint))
+}
+
+// listed is how many there are of which type, the most first.
+func listed(types map[string]int) string {
+	names := slices.Sorted(maps.Keys(types))
+	slices.SortStableFunc(names, func(a, b string) int { return types[b] - types[a] })
+	for i, name := range names {
+		names[i] = fmt.Sprintf("%s: %d", name, types[name])
+	}
+	return strings.Join(names, ", ")
 }
 
 // run writes what is due until ctx is done.

@@ -78,6 +78,21 @@ func TestNoticesWriteTheFirstAndThenOneLineAMinute(t *testing.T) {
 	})
 }
 
+func TestNoticesOfEventsThatNoSinkWanted(t *testing.T) {
+	noticed(t, func(n *notices, written func() []string) {
+		for i := range 10 {
+			n.unrouted([]string{"NewFileUpload", "NewFileUpload", "FileDeleted"}[i%3])
+		}
+		n.dead("site", event.Event{}, errors.New("refused"))
+		require.Equal(t, []string{"0s warn 1 NewFileUpload: 1", "0s error 1 site refused"}, written())
+		time.Sleep(time.Minute)
+		require.Equal(t, []string{"1m0s warn 9 NewFileUpload: 6, FileDeleted: 3"}, written())
+		n.unrouted("FileDeleted")
+		n.flush()
+		require.Equal(t, []string{"1m0s warn 1 FileDeleted: 1"}, written())
+	})
+}
+
 func TestNoticesSayWhatToDo(t *testing.T) {
 	core, logs := observer.New(zapcore.WarnLevel)
 	n := newNotices(zap.New(core))

@@ -62,3 +62,9 @@ func PayloadFields() map[string]string {
 	}
 	return fields
 }
+
+// Documented reports whether the event type is one of PayloadFields.
+func Documented(eventType string) bool {
+	_, ok := payloadFields[eventType]
+	return ok
+}

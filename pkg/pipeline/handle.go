@@ -29,10 +29,13 @@ type Pipeline struct {
 	onParked  func(sink string)
 	recovered func(sink string)
 	onDead    func(sink string, e event.Event, err error)
-	observe   func(sink string, d time.Duration, err error)
+	// onUnrouted is told the type of an event that no sink wants.
+	onUnrouted func(eventType string)
+	observe    func(sink string, d time.Duration, err error)
 
-	processing, parking       retry.Streak
-	dropped, failed, unrouted atomic.Uint64
+	processing, parking retry.Streak
+	dropped, failed     atomic.Uint64
+	unrouted            typeCounts
 }
 
 // Option changes what New builds.
@@ -45,6 +48,10 @@ func WithMemory(events int, age time.Duration) Option {
 	return func(p *Pipeline) { p.memory = newMemory(events, age) }
 }
 
+// OnUnrouted has f called with the type of every event that no sink wants, as Stats.UnroutedTypes names it. f must
+// return at once.
+func OnUnrouted(f func(eventType string)) Option { return func(p *Pipeline) { p.onUnrouted = f } }
+
 // New makes a pipeline of processors, which run in their order, and routes. log may be nil. The error
 // names every route that is not usable: without a name or a sink, with a name that another one has, or
 // with a retry policy that is neither zero nor valid.
@@ -53,7 +60,7 @@ func New(log *zap.Logger, processors []Processor, routes []Route, opts ...Option
 		log = zap.NewNop()
 	}
 	p := &Pipeline{log: log, memory: newMemory(defaultMemorySize, defaultMemoryAge),
-		onDead: func(string, event.Event, error) {}, observe: func(string, time.Duration, error) {}}
+		onDead: func(string, event.Event, error) {}, onUnrouted: func(string) {}, observe: func(string, time.Duration, error) {}}
 	for _, opt := range opts {
 		opt(p)
 	}
@@ -155,7 +162,7 @@ type result struct {
 func (p *Pipeline) dispatch(ctx context.Context, pl *plan, key memoryKey, e event.Event, mode ParkMode, before sinkSet) error {
 	results, wanted := pl.match(ctx, e, before)
 	if !wanted {
-		p.unrouted.Add(1)
+		p.onUnrouted(p.unrouted.add(e.Type))
 		return nil
 	}
 	if p.parker != nil && mode == ParkEverything {

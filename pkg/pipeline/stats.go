@@ -7,6 +7,9 @@ type Stats struct {
 	Dropped  uint64 // events that a processor dropped
 	Failed   uint64 // deliveries on which a processor failed
 	Unrouted uint64 // events that no sink wanted
+	// UnroutedTypes are those by their type: the documented ones, and up to 20 others as far as 64 bytes can be
+	// printed of them; what is left is OtherTypes.
+	UnroutedTypes map[string]uint64
 	// Remembered is how many events are not settled although some sinks accepted them.
 	Remembered int
 	Sinks      []SinkStats // in the order of the routes
@@ -38,12 +41,15 @@ type BreakerStats struct {
 func (p *Pipeline) Stats() Stats {
 	pl, leave := p.enter()
 	defer leave()
+	unrouted, byType := p.unrouted.stats()
 	s := Stats{
 		Dropped:    p.dropped.Load(),
 		Failed:     p.failed.Load(),
-		Unrouted:   p.unrouted.Load(),
+		Unrouted:   unrouted,
 		Remembered: p.memory.len(),
 		Sinks:      make([]SinkStats, len(pl.routes)),
+
+		UnroutedTypes: byType,
 	}
 	for i, r := range pl.routes {
 		refusals := r.refusals.stats()
