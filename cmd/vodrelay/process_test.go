@@ -60,6 +60,7 @@ func TestASecondSignalEndsAtOnce(t *testing.T) {
 	eventually(t, "the command runs", func() bool { _, err := os.Stat(started); return err == nil })
 	p.signal(syscall.SIGTERM)
 	eventually(t, "the stop is announced", func() bool { return strings.Contains(p.stderr.String(), "stopping") })
+	time.Sleep(oneSignal)
 	began := time.Now()
 	p.signal(syscall.SIGINT)
 	require.Equal(t, exitFailed, p.wait())

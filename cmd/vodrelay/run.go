@@ -4,29 +4,29 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 
 	"github.com/vodrelay/vodrelay/pkg/app"
 	"github.com/vodrelay/vodrelay/pkg/config"
+	"github.com/vodrelay/vodrelay/pkg/relay"
 	"github.com/vodrelay/vodrelay/pkg/retry"
 	"github.com/vodrelay/vodrelay/pkg/store"
 )
 
-// closeTime bounds the end of the sinks. With the relay's own limits it keeps a stop below relay.StopLimit.
-const closeTime = 2 * time.Second
+// closeTime bounds what a command closes at its end.
+const closeTime = relay.CloseTime
 
 func newRun(p *program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Relay events until it is stopped",
 		Long: `Relay events until SIGTERM or SIGINT. A stop takes no more events, finishes and
-confirms those in hand, and ends within 25 s; a second signal ends at once.
+confirms those in hand, and ends within 25 s. A further signal ends at once; two
+within a second, as some supervisors send, count as one.
 
 SIGHUP reloads the configuration: processors, sinks, limits and the log's level
 take effect without a stop. It is checked whole first; a bad one changes nothing.
@@ -114,10 +114,8 @@ func (p *program) withApp(ctx context.Context, cfg *config.Config, hangup func(*
 	}
 	built.Store(a)
 	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTime)
-		defer cancel()
-		if closeErr := a.Close(ctx); closeErr != nil && err == nil {
-			err = fmt.Errorf("closing the sinks: %w", closeErr)
+		if err := a.Close(context.WithoutCancel(ctx)); err != nil {
+			log.Warn("not everything could be closed in order; no event is lost: what was not accepted is stored, or comes again", zap.Error(err))
 		}
 	}()
 	return f(ctx, a, log)

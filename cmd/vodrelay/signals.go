@@ -5,18 +5,25 @@ import (
 	"errors"
 	"os"
 	"os/signal"
-	"sync"
 	"syscall"
 	"time"
 
 	"go.uber.org/zap"
 
+	"github.com/vodrelay/vodrelay/pkg/app"
 	"github.com/vodrelay/vodrelay/pkg/relay"
 )
 
-// stopMargin is what the process gets beyond the relay's own limit before it ends by force. A handler that
-// is deaf to its context is the only thing that can need it.
-const stopMargin = 2 * time.Second
+const (
+	// stopTime is when a stop ends by force. Everything that it consists of has a limit of its own, which add up
+	// to less; what is deaf to its context is the only thing that can need it.
+	stopTime = relay.StopLimit - app.LogSyncTime
+	// oneSignal is how long signals after the first count as that one: supervisors send two, one to the process
+	// and one to its group, and so does timeout(1).
+	oneSignal = time.Second
+	// reopenTime is how long the end waits for a reload or a reopening of files that hangs.
+	reopenTime = 250 * time.Millisecond
+)
 
 // ignoreBrokenPipe makes a write to a pipe without a reader an error like any other. Otherwise the runtime
 // would end the process in the middle of its work.
@@ -24,18 +31,18 @@ func ignoreBrokenPipe() { signal.Ignore(syscall.SIGPIPE) }
 
 var errStopped = errors.New("stopped by a signal")
 
-// untilSignal returns a context that SIGINT or SIGTERM ends. A second one ends the process at once, and so
-// does a stop that takes longer than it may; every event that was not confirmed comes back. reopen is
-// called on SIGHUP, one call at a time. The returned function ends the watching.
+// untilSignal returns a context that SIGINT or SIGTERM ends. A further one, oneSignal later or more, ends the
+// process at once, and so does a stop that takes longer than it may; every event that was not confirmed comes
+// back. log must not block. reopen is called on SIGHUP, one call at a time. The returned function ends the
+// watching.
 func untilSignal(ctx context.Context, log *zap.Logger, reopen func()) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	stops := make(chan os.Signal, 2)
 	signal.Notify(stops, syscall.SIGINT, syscall.SIGTERM)
+	endStops := watch(func(done <-chan struct{}) { watchStops(done, stops, log, cancel) })
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
-	done := make(chan struct{})
-	var watching sync.WaitGroup
-	watching.Go(func() { // on its own: a reopen that takes long must not hold up a stop
+	endHangups := watch(func(done <-chan struct{}) { // on its own: a reopen that takes long must not hold up a stop
 		for {
 			select {
 			case <-done:
@@ -45,32 +52,59 @@ func untilSignal(ctx context.Context, log *zap.Logger, reopen func()) (context.C
 			}
 		}
 	})
-	watching.Go(func() {
-		var deadline <-chan time.Time
-		for {
-			select {
-			case <-done:
-				return
-			case <-deadline:
-				log.Error("the stop took too long: ending by force; what was not confirmed comes back")
-				end(log)
-			case sig := <-stops:
-				if deadline != nil {
-					log.Warn("second signal: ending at once; what was not confirmed comes back", zap.Stringer("signal", sig))
-					end(log)
+	return ctx, func() {
+		signal.Stop(hangups)
+		select { // while a signal still ends the process
+		case <-endHangups():
+		case <-time.After(reopenTime):
+		}
+		signal.Stop(stops)
+		<-endStops()
+		cancel(nil)
+	}
+}
+
+// watch runs f until the returned function is called; the channel that this one returns is closed when f has
+// returned.
+func watch(f func(done <-chan struct{})) (end func() (ended <-chan struct{})) {
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		f(done)
+	}()
+	return func() <-chan struct{} {
+		close(done)
+		return ended
+	}
+}
+
+func watchStops(done <-chan struct{}, stops <-chan os.Signal, log *zap.Logger, stop context.CancelCauseFunc) {
+	var began time.Time
+	var deadline <-chan time.Time
+	for {
+		select {
+		case <-done:
+			return
+		case <-deadline:
+			log.Error("the stop took too long: ending by force; what was not confirmed comes back")
+			end(log)
+		case sig := <-stops:
+			switch {
+			case deadline == nil:
+				message := "stopping: a further signal ends at once"
+				if sig == os.Interrupt {
+					message = "stopping: press Ctrl-C again to end at once"
 				}
-				log.Info("stopping: press again to end at once", zap.Stringer("signal", sig))
-				deadline = time.After(relay.StopLimit + stopMargin)
-				cancel(errStopped)
+				log.Info(message, zap.Stringer("signal", sig))
+				began, deadline = time.Now(), time.After(stopTime)
+				stop(errStopped)
+			case time.Since(began) < oneSignal:
+				log.Info("a second signal so soon counts as the first one", zap.Stringer("signal", sig))
+			default:
+				log.Warn("second signal: ending at once; what was not confirmed comes back", zap.Stringer("signal", sig))
+				end(log)
 			}
 		}
-	})
-	return ctx, func() {
-		signal.Stop(stops)
-		signal.Stop(hangups)
-		close(done)
-		watching.Wait()
-		cancel(nil)
 	}
 }
 

@@ -73,7 +73,7 @@ func TestASecondSignalEndsAtOnceAlsoWithoutAReaderOfTheLog(t *testing.T) {
 	eventually(t, "the command runs", func() bool { _, err := os.Stat(started); return err == nil })
 	d.signal(syscall.SIGTERM)
 	eventually(t, "the stop has begun", func() bool { code, _ := d.try("/readyz"); return code == http.StatusServiceUnavailable })
-	time.Sleep(2 * time.Second) // two signals at once may count as one
+	time.Sleep(oneSignal)
 	began := time.Now()
 	d.signal(syscall.SIGTERM)
 	require.Equal(t, exitFailed, d.wait())

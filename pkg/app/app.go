@@ -303,32 +303,3 @@ func (a *App) Client() *vod.Client { return a.client }
 
 // Applications are the SubAppIds that are relayed; 0 stands for none named.
 func (a *App) Applications() []uint64 { return a.apps }
-
-// Close ends the sinks, the store and the client; sinks and store at the same time, so that a sink whose end
-// takes long leaves the store its time. It comes after Run or Drain has returned.
-func (a *App) Close(ctx context.Context) error {
-	a.mu.Lock()
-	a.closed = true
-	a.mu.Unlock()
-	defer a.client.Close()
-	if a.receiver != nil {
-		_ = a.receiver.Shutdown(ctx) // as with the admin server
-	}
-	if a.admin != nil {
-		_ = a.admin.Shutdown(ctx) // one that has served has ended; one that has not gives its address back
-	}
-	var sinks, store error
-	var ends sync.WaitGroup
-	ends.Go(func() {
-		if a.pipeline != nil {
-			sinks = a.pipeline.Close(ctx)
-		} else {
-			sinks = closeSinks(ctx, a.sinks)
-		}
-	})
-	if a.store != nil {
-		ends.Go(func() { store = a.store.Close(ctx) })
-	}
-	ends.Wait()
-	return errors.Join(sinks, store)
-}

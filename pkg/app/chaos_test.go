@@ -197,7 +197,7 @@ func (c *chaos) relayFor(life time.Duration) {
 
 	engine := relay.DefaultConfig()
 	engine.MaxInHand = 128
-	engine.StopGrace = time.Duration(c.random.IntN(20)) * time.Second
+	engine.StopGrace = time.Duration(c.random.Int64N(int64(relay.MaxStopGrace) + 1))
 	r, err := relay.New(engine, nil, relay.HandlerFunc(func(ctx context.Context, d event.Delivery) error {
 		c.enter(1)
 		defer c.enter(-1)

@@ -141,7 +141,7 @@ func TestBadInput(t *testing.T) {
 		{"word for a section", "relay: fast", nil, []string{`vodrelay.yaml:1: relay: must hold keys with values: max_in_hand, confirm, stop_grace`}},
 		{"word for a map", "sinks: [{type: webhook, url: https://a, headers: x}]", nil, []string{`vodrelay.yaml:1: sinks[0] (webhook).headers: must hold keys with values`}},
 		{"header without a value", "sinks: [{type: webhook, url: https://a, headers: {Authorization:canary}}]", nil, []string{`vodrelay.yaml:1: sinks[0] (webhook).headers.Authorization: write a value, with a space after the colon`}},
-		{"infinite", "relay: {stop_grace: .inf}", nil, []string{`vodrelay.yaml:1: relay.stop_grace: .inf: must be a number with its unit (ms, s, m or h), such as 20s`}},
+		{"infinite", "relay: {stop_grace: .inf}", nil, []string{`vodrelay.yaml:1: relay.stop_grace: .inf: must be a number with its unit (ms, s, m or h), such as 17s`}},
 		{"not a number", "vod: {rate_limit: .nan}", nil, []string{`vodrelay.yaml:1: vod.rate_limit: NaN: must be more than 0 and at most 10000 requests per second, such as 100`}},
 		{"keys for sinks", "sinks: {type: stdout}", nil, []string{`vodrelay.yaml:1: sinks: must be a list: begin each item with a dash`}},
 		{"word for a sink", "sinks: [stdout]", nil, []string{`vodrelay.yaml:1: sinks[0]: must hold keys with values, such as {type: stdout}`}},
@@ -150,8 +150,8 @@ func TestBadInput(t *testing.T) {
 		{"list as a key", "[a]: b", nil, []string{`vodrelay.yaml:1: a key must be one word, not a list or keys`}},
 
 		{"no unit", "relay: {stop_grace: 10}", nil, []string{`vodrelay.yaml:1: relay.stop_grace: 10: has no unit: write 10s`}},
-		{"wrong unit", "relay: {stop_grace: 1d}", nil, []string{`vodrelay.yaml:1: relay.stop_grace: "1d": must be a number with its unit (ms, s, m or h), such as 20s`}},
-		{"out of range", "relay:\n  stop_grace: 1h", nil, []string{`vodrelay.yaml:2: relay.stop_grace: 1h0m0s: must be between 0s and 20s, so that a stop ends within 25s`}},
+		{"wrong unit", "relay: {stop_grace: 1d}", nil, []string{`vodrelay.yaml:1: relay.stop_grace: "1d": must be a number with its unit (ms, s, m or h), such as 17s`}},
+		{"out of range", "relay:\n  stop_grace: 1h", nil, []string{`vodrelay.yaml:2: relay.stop_grace: 1h0m0s: must be between 0s and 17s, so that a stop ends within 25s`}},
 		{"file mode", "sinks: [{type: file, path: /tmp/x, mode: rw}]", nil, []string{`vodrelay.yaml:1: sinks[0] (file).mode: "rw" is not a file mode: write octal digits, such as 0640`}},
 
 		{"key twice", "log: {level: info}\nlog: {}", nil, []string{`vodrelay.yaml:2: log: is set twice, first in line 1: keep one`}},
@@ -199,7 +199,7 @@ func TestBadInput(t *testing.T) {
 		{"variable of a wrong type", "", []string{"VODRELAY_VOD_SUB_APP_IDS=1,b", "VODRELAY_RELAY_STOP_GRACE=5"}, []string{
 			`VODRELAY_VOD_SUB_APP_IDS: vod.sub_app_ids[1]: "b": must be a whole number`,
 			`VODRELAY_RELAY_STOP_GRACE: relay.stop_grace: 5: has no unit: write 5s`}},
-		{"variable out of range", "relay: {stop_grace: 5s}", []string{"VODRELAY_RELAY_STOP_GRACE=1h"}, []string{`VODRELAY_RELAY_STOP_GRACE: relay.stop_grace: 1h0m0s: must be between 0s and 20s, so that a stop ends within 25s`}},
+		{"variable out of range", "relay: {stop_grace: 5s}", []string{"VODRELAY_RELAY_STOP_GRACE=1h"}, []string{`VODRELAY_RELAY_STOP_GRACE: relay.stop_grace: 1h0m0s: must be between 0s and 17s, so that a stop ends within 25s`}},
 		{"variable with bad YAML", "", []string{"VODRELAY_SINKS=[{type: stdout}"}, []string{`VODRELAY_SINKS: sinks: is not valid YAML: did not find expected ',' or ']': check the indentation, quotes and brackets before this place`}},
 		{"variable with a bad sink", "sinks: []", []string{"VODRELAY_SINKS=[{name: a, type: webhook, url: x}]"}, []string{`VODRELAY_SINKS: sinks[0] (a).url: "x": needs a scheme, write https://x`}},
 		{"variable that is not text", "", []string{"VODRELAY_LOG_LEVEL=\xff"}, []string{`VODRELAY_LOG_LEVEL: log.level: is not valid UTF-8`}},

@@ -282,7 +282,7 @@ func TestParkingSurvivesRestarts(t *testing.T) {
 					rough.Store(false)
 				}
 				down.Store(i < 25 && random.IntN(2) == 0)
-				cfg.StopGrace = time.Duration(random.IntN(20)) * time.Second
+				cfg.StopGrace = time.Duration(random.Int64N(int64(relay.MaxStopGrace) + 1))
 				cfg.Confirm = []string{relay.ConfirmHandled, relay.ConfirmStored}[random.IntN(2)]
 				w := assemble(t, cfg, nil, store, nil, []pipeline.Route{siteRoute(site)}, source)
 				stop := w.start(t)

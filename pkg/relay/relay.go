@@ -53,14 +53,15 @@ type HandlerFunc func(ctx context.Context, d event.Delivery) error
 // Handle calls f.
 func (f HandlerFunc) Handle(ctx context.Context, d event.Delivery) error { return f(ctx, d) }
 
-// The limits of a stop. With the longest grace they add up to StopLimit less two seconds, which are left
-// for closing the sinks.
+// The limits of a stop. They add up to StopLimit.
 const (
 	// StopLimit is how long a stop takes at most, so that it fits into the 30 s that Kubernetes gives a
 	// container by default.
 	StopLimit = 25 * time.Second
 	// MaxStopGrace is the longest Config.StopGrace.
-	MaxStopGrace = StopLimit - flushTime - markTime - 2*time.Second
+	MaxStopGrace = 17 * time.Second
+	// CloseTime is what is left of a stop when the relay has ended: for whoever closes what it used.
+	CloseTime = StopLimit - MaxStopGrace - flushTime - markTime
 
 	// flushTime bounds the last confirms. It counts from the end of the grace, when handlers may need some
 	// more time to store what they could not finish, but is never less than flushLeast.
@@ -82,7 +83,7 @@ type Config struct {
 	MaxInHand int `mapstructure:"max_in_hand" default:"1024" doc:"Most events that are pulled and not yet confirmed, over all applications. At least 32 for each application, at most 1048576."`
 	// Confirm is when an event is confirmed. The handler brings it about; the engine is the same for both.
 	Confirm   string        `mapstructure:"confirm" default:"handled" enum:"handled,stored" doc:"When an event is confirmed. handled: every sink has accepted it, or it is in the store for those that have not. stored: it is in the store, and sent from there, so that a sink may take hours."`
-	StopGrace time.Duration `mapstructure:"stop_grace" default:"20s" doc:"How long a stop lets work in hand go on before it is cancelled. At most 20s, so that a stop ends within the 30s that Kubernetes grants."`
+	StopGrace time.Duration `mapstructure:"stop_grace" default:"17s" doc:"How long a stop lets work in hand go on before it is cancelled. At most 17s, so that a stop ends within 25s, and so within the 30s that Kubernetes grants."`
 	// RateLimit is the most requests per second to each API, over all applications; 0 for no limit. It is
 	// configured as vod.rate_limit.
 	RateLimit float64 `mapstructure:"-"`
