@@ -21,6 +21,7 @@ import (
 
 // The daemon is killed while it receives: whatever was answered with 200 is in the file in the end.
 func TestCallbackThroughKillsLosesNothing(t *testing.T) {
+	t.Parallel()
 	_, environ := startEmulator(t, emulator.Options{})
 	dir := t.TempDir()
 	out, listen := filepath.Join(dir, "events.jsonl"), freeAddress(t)
@@ -76,6 +77,7 @@ func idsOfWhole(data []byte) map[string]bool {
 // An application moves from the normal to the reliable callback under load, by the steps that `mode pull`
 // names: nothing is lost, and what comes both ways has one ID.
 func TestMoveFromPushToPull(t *testing.T) {
+	t.Parallel()
 	listen := freeAddress(t)
 	cloud, environ := startEmulator(t, emulator.Options{
 		Mode: "PUSH", NotificationURL: "http://" + listen + "/", SignKey: "abc123", ModeDelay: 2 * time.Second,
@@ -112,6 +114,7 @@ func TestMoveFromPushToPull(t *testing.T) {
 }
 
 func TestCheckWarnsOfAReceiverWithoutStoreAndKey(t *testing.T) {
+	t.Parallel()
 	cloud, environ := startEmulator(t, emulator.Options{})
 	_ = cloud
 	environ = append(environ, "VODRELAY_SOURCES=callback", "VODRELAY_CALLBACK_LISTEN=127.0.0.1:0", "VODRELAY_STORE_DRIVER=none")

@@ -15,6 +15,7 @@ import (
 )
 
 func TestDemoAccountsForEveryEvent(t *testing.T) {
+	t.Parallel()
 	code, out, log := command(t, nil, "demo", "--count", "30")
 	require.Equal(t, exitDone, code, log)
 	require.Contains(t, out, "  40 events were published (5 of them while the relay ran)")
@@ -27,6 +28,7 @@ func TestDemoAccountsForEveryEvent(t *testing.T) {
 }
 
 func TestUsage(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		args []string
 		want string
@@ -47,6 +49,7 @@ func TestUsage(t *testing.T) {
 }
 
 func TestHelpNamesEveryCommand(t *testing.T) {
+	t.Parallel()
 	code, out, _ := command(t, nil, "--help")
 	require.Equal(t, exitDone, code)
 	for _, name := range []string{"run", "drain", "check", "peek", "mode", "emulator", "demo", "config", "version", "completion"} {
@@ -58,12 +61,14 @@ func TestHelpNamesEveryCommand(t *testing.T) {
 }
 
 func TestVersion(t *testing.T) {
+	t.Parallel()
 	code, out, _ := command(t, nil, "version")
 	require.Equal(t, exitDone, code)
 	require.Regexp(t, `^vodrelay \S+ go1\.\S+ \w+/\w+\n$`, out)
 }
 
 func TestBadConfigurationIsToldAtOnceAndEndsWith78(t *testing.T) {
+	t.Parallel()
 	file := filepath.Join(t.TempDir(), "bad.yaml")
 	require.NoError(t, os.WriteFile(file, []byte(`
 vod: {endpont: "https://vod.tencentcloudapi.com", rate_limit: fast}
@@ -84,6 +89,7 @@ sinks:
 }
 
 func TestConfigShowHidesSecrets(t *testing.T) {
+	t.Parallel()
 	environ := []string{
 		"VODRELAY_VOD_CREDENTIALS_PROVIDER=static", "VODRELAY_VOD_CREDENTIALS_SECRET_ID=AKIDexample",
 		"VODRELAY_VOD_CREDENTIALS_SECRET_KEY=topsecret", `VODRELAY_SINKS=[{type: webhook, url: "https://user:hunter2@example.com/"}]`,
@@ -101,6 +107,7 @@ func TestConfigShowHidesSecrets(t *testing.T) {
 }
 
 func TestCheck(t *testing.T) {
+	t.Parallel()
 	cloud, environ := startEmulator(t, emulator.Options{})
 	cloud.Publish(testApp, emulator.GenerateUploads(3, 1)...)
 	code, out, log := command(t, environ, "check")
@@ -131,6 +138,7 @@ func TestCheck(t *testing.T) {
 }
 
 func TestWrongCredentialsAreNamedByRun(t *testing.T) {
+	t.Parallel()
 	cloud, environ := startEmulator(t, emulator.Options{})
 	cloud.SetCredentials(map[string]emulator.Credential{emulator.DefaultSecretID: {SecretKey: "another"}})
 	code, _, log := command(t, environ, "run")
@@ -140,6 +148,7 @@ func TestWrongCredentialsAreNamedByRun(t *testing.T) {
 }
 
 func TestAWrongApplicationIsNamedByRun(t *testing.T) {
+	t.Parallel()
 	_, environ := startEmulator(t, emulator.Options{SubAppIDs: []uint64{1}})
 	code, _, log := command(t, environ, "run")
 	require.Equal(t, exitConfig, code)
@@ -147,6 +156,7 @@ func TestAWrongApplicationIsNamedByRun(t *testing.T) {
 }
 
 func TestPeekShowsEventsAndConfirmsNothing(t *testing.T) {
+	t.Parallel()
 	cloud, environ := startEmulator(t, emulator.Options{Hold: 50 * time.Millisecond})
 	code, out, log := command(t, environ, "peek")
 	require.Equal(t, exitDone, code)
@@ -172,6 +182,7 @@ func TestPeekShowsEventsAndConfirmsNothing(t *testing.T) {
 }
 
 func TestMode(t *testing.T) {
+	t.Parallel()
 	cloud, environ := startEmulator(t, emulator.Options{})
 	code, out, log := command(t, environ, "mode")
 	require.Equal(t, exitDone, code, log)

@@ -119,6 +119,7 @@ func count(path string) int {
 }
 
 func TestReloadUnderLoad(t *testing.T) {
+	t.Parallel()
 	cloud, environ := startEmulator(t, emulator.Options{})
 	dir := t.TempDir()
 	first, second, third := filepath.Join(dir, "1"), filepath.Join(dir, "2"), filepath.Join(dir, "3")
@@ -168,6 +169,7 @@ func TestReloadUnderLoad(t *testing.T) {
 
 // What a reload cannot do it refuses before anything changes: the sinks go on, also one that it was to remove.
 func TestAReloadThatIsRefusedChangesNothing(t *testing.T) {
+	t.Parallel()
 	cloud, environ := startEmulator(t, emulator.Options{})
 	environ = slices.DeleteFunc(environ, func(s string) bool { return strings.HasPrefix(s, "VODRELAY_VOD_SUB_APP_IDS=") })
 	dir := t.TempDir()
@@ -195,6 +197,7 @@ func TestAReloadThatIsRefusedChangesNothing(t *testing.T) {
 
 // The commands about parcels ask the daemon that has the store, and only that one.
 func TestParcelsThroughTheDaemon(t *testing.T) {
+	t.Parallel()
 	tg := newTarget(t, http.StatusUnprocessableEntity)
 	cloud, environ := startEmulator(t, emulator.Options{})
 	dir := t.TempDir()
@@ -241,6 +244,7 @@ func TestParcelsThroughTheDaemon(t *testing.T) {
 }
 
 func TestTheAdminAddressIsTaken(t *testing.T) {
+	t.Parallel()
 	cloud, environ := startEmulator(t, emulator.Options{})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -258,6 +262,7 @@ func TestTheAdminAddressIsTaken(t *testing.T) {
 }
 
 func TestReadinessFollowsTheRelay(t *testing.T) {
+	t.Parallel()
 	cloud, environ := startEmulator(t, emulator.Options{})
 	started := filepath.Join(t.TempDir(), "started")
 	d := startDaemon(t, environ, fmt.Sprintf("sinks: [{type: exec, timeout: 25s, command: [sh, -c, %q]}]", "touch "+started+"; sleep 3"))
@@ -275,6 +280,7 @@ func TestReadinessFollowsTheRelay(t *testing.T) {
 }
 
 func TestATimeoutCoversTheWaitForTheStore(t *testing.T) {
+	t.Parallel()
 	_, environ := startEmulator(t, emulator.Options{})
 	environ = append(environ, "VODRELAY_STORE_DRIVER=postgres", "VODRELAY_STORE_URL=postgres://u@"+freeAddress(t)+"/d")
 	code, _, log := command(t, environ, "drain", "--for", "1s")

@@ -17,6 +17,7 @@ const drainPatient = 3 * time.Minute
 // TestDrainLeavesNothing lets drains prove that the queue is empty, each in its own time: what is hidden comes back
 // after 5 s, when two polls would long have found the queue empty.
 func TestDrainLeavesNothing(t *testing.T) {
+	t.Parallel()
 	hidden := emulator.Options{Hold: 100 * time.Millisecond, Lease: 5 * time.Second, Seed: 1}
 	t.Run("after pulls whose replies were lost", func(t *testing.T) {
 		t.Parallel()
@@ -45,6 +46,7 @@ func TestDrainLeavesNothing(t *testing.T) {
 }
 
 func TestDrainSaysWhatIsLeft(t *testing.T) {
+	t.Parallel()
 	quick := emulator.Options{Hold: 100 * time.Millisecond}
 	t.Run("a confirm whose reply was lost is one", func(t *testing.T) {
 		cloud, environ := startEmulator(t, quick)

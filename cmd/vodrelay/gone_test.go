@@ -32,6 +32,7 @@ func goneShelf(t *testing.T, daemon bool, sinks string) *shelf {
 }
 
 func TestMoveTheParcelsOfASinkThatIsGone(t *testing.T) {
+	t.Parallel()
 	withAndWithoutDaemon(t, func(t *testing.T, daemon bool) {
 		tg := newTarget(t, http.StatusOK)
 		s := goneShelf(t, daemon, fmt.Sprintf("sinks: [{name: site, type: webhook, url: %q}]", tg.URL))

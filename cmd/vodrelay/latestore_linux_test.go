@@ -120,6 +120,7 @@ func otherEventsFrom(t *testing.T, n int, seed uint64) []json.RawMessage {
 }
 
 func TestAStartWithoutItsStore(t *testing.T) {
+	t.Parallel()
 	for _, way := range waysToBeAway {
 		t.Run(way.name, func(t *testing.T) {
 			t.Parallel() // most of the time is waiting
@@ -157,6 +158,7 @@ func TestAStartWithoutItsStore(t *testing.T) {
 
 // Everything needs the store with confirm: stored, so nothing is pulled before it is open.
 func TestAStartWithConfirmStoredWaitsForTheStore(t *testing.T) {
+	t.Parallel()
 	cloud, environ := startEmulator(t, emulator.Options{})
 	good := newTarget(t, http.StatusOK)
 	store, back := waysToBeAway[0].prepare(t)
@@ -174,6 +176,7 @@ func TestAStartWithConfirmStoredWaitsForTheStore(t *testing.T) {
 }
 
 func TestAStopWhileTheStoreIsAway(t *testing.T) {
+	t.Parallel()
 	cloud, environ := startEmulator(t, emulator.Options{Hold: 100 * time.Millisecond})
 	good, bad := newTarget(t, http.StatusOK), newTarget(t, http.StatusServiceUnavailable)
 	store, _ := waysToBeAway[0].prepare(t)

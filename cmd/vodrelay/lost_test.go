@@ -26,6 +26,7 @@ func lostSink(path string, tg *target) string {
 
 // TestTheStoreIsLostWhileEventsAreParked: from then on nothing is confirmed that only the store would have.
 func TestTheStoreIsLostWhileEventsAreParked(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		harm func(t *testing.T, path string)
 		// kept: what was stored before is still sent.
@@ -102,6 +103,7 @@ func accepted(tg *target, wanted map[string]bool) bool {
 
 // TestADamagedStoreIsRefused by run, drain and check alike, before anything is pulled.
 func TestADamagedStoreIsRefused(t *testing.T) {
+	t.Parallel()
 	cloud, environ := startEmulator(t, emulator.Options{Hold: 100 * time.Millisecond})
 	tg := newTarget(t, http.StatusServiceUnavailable)
 	dir := t.TempDir()

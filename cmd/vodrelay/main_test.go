@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -110,17 +109,12 @@ func idsOfLines(t *testing.T, data []byte) map[string]bool {
 	return all
 }
 
-// command runs the program inside the test and returns what it printed.
+// command runs the program to its end, in a process of its own, and returns what it printed.
 func command(t *testing.T, environ []string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
-	for _, v := range environ { // the credential sources read the process's own environment
-		if name, value, _ := strings.Cut(v, "="); !strings.HasPrefix(name, "VODRELAY_") {
-			t.Setenv(name, value)
-		}
-	}
-	var out, log bytes.Buffer
-	code = execute(&program{stdin: strings.NewReader(""), stdout: &out, stderr: &log, environ: environ}, args)
-	return code, out.String(), log.String()
+	p := start(t, environ, args...)
+	code = p.wait()
+	return code, p.stdout.String(), p.stderr.String()
 }
 
 // process is the program in a process of its own.

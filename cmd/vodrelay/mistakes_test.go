@@ -25,6 +25,7 @@ import (
 // An operator's mistakes at three targets at once: a path that is not there, a topic that is deleted and created again, a
 // right that is withdrawn. No event dies of them, and all are delivered within 30 s of the correction.
 func TestAnOperatorsMistakesCostNoEvent(t *testing.T) {
+	t.Parallel()
 	const topic, table = "vod-events", "vodrelay_events"
 	ctx := t.Context()
 	site := newTarget(t, http.StatusOK)

@@ -11,6 +11,7 @@ import (
 )
 
 func TestModePrintsTheStepsThatLoseNothing(t *testing.T) {
+	t.Parallel()
 	for mode, end := range map[string]string{"push": "sources: [callback]", "pull": "sources: [pull]"} {
 		code, out, log := command(t, nil, "mode", mode, "--steps")
 		require.Equal(t, exitDone, code, log)

@@ -16,6 +16,7 @@ import (
 
 // TestAFailoverOfTheDatabase: sessions that are read-only for good are no reason to stand still.
 func TestAFailoverOfTheDatabase(t *testing.T) {
+	t.Parallel()
 	server := pgtest.Start(t)
 	cloud, environ := startEmulator(t, emulator.Options{Hold: 200 * time.Millisecond})
 	good, bad := newTarget(t, http.StatusOK), newTarget(t, http.StatusServiceUnavailable)
@@ -41,6 +42,7 @@ func TestAFailoverOfTheDatabase(t *testing.T) {
 
 // TestAStopWhileTheDatabaseHangs: the limits of a stop hold, and it is one in order.
 func TestAStopWhileTheDatabaseHangs(t *testing.T) {
+	t.Parallel()
 	const grace, after = time.Second, 5 * time.Second // with the longest grace, 20 s, the stop takes 25 s at most
 	server := pgtest.Start(t)
 	cloud, environ := startEmulator(t, emulator.Options{Hold: 200 * time.Millisecond})

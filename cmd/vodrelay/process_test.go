@@ -38,6 +38,7 @@ func requireNothingLost(t *testing.T, cloud *emulator.Server, files ...string) {
 }
 
 func TestSIGTERMUnderLoadFinishesWhatIsInHand(t *testing.T) {
+	t.Parallel()
 	cloud, environ := startEmulator(t, emulator.Options{Latency: 10 * time.Millisecond})
 	cloud.Publish(testApp, emulator.GenerateUploads(5000, 1)...)
 	out := filepath.Join(t.TempDir(), "events.jsonl")
@@ -53,6 +54,7 @@ func TestSIGTERMUnderLoadFinishesWhatIsInHand(t *testing.T) {
 }
 
 func TestASecondSignalEndsAtOnce(t *testing.T) {
+	t.Parallel()
 	cloud, environ := startEmulator(t, emulator.Options{})
 	cloud.Publish(testApp, emulator.GenerateUploads(1, 1)...)
 	started := filepath.Join(t.TempDir(), "started")
@@ -69,6 +71,7 @@ func TestASecondSignalEndsAtOnce(t *testing.T) {
 }
 
 func TestSIGHUPReopensTheFile(t *testing.T) {
+	t.Parallel()
 	cloud, environ := startEmulator(t, emulator.Options{})
 	dir := t.TempDir()
 	out, old := filepath.Join(dir, "events.jsonl"), filepath.Join(dir, "events.jsonl.1")
@@ -89,6 +92,7 @@ func TestSIGHUPReopensTheFile(t *testing.T) {
 }
 
 func TestSIGKILLUnderLoadLosesNothing(t *testing.T) {
+	t.Parallel()
 	cloud, environ := startEmulator(t, emulator.Options{Latency: 5 * time.Millisecond, Lease: 2 * time.Second})
 	contents := emulator.GenerateUploads(4000, 1)
 	cloud.Publish(testApp, contents...)
@@ -110,6 +114,7 @@ func TestSIGKILLUnderLoadLosesNothing(t *testing.T) {
 }
 
 func TestDrainPrintsEveryEventAndEnds(t *testing.T) {
+	t.Parallel()
 	cloud, environ := startEmulator(t, emulator.Options{Hold: 100 * time.Millisecond})
 	contents := emulator.GenerateUploads(300, 1)
 	cloud.Publish(testApp, contents...)
@@ -121,6 +126,7 @@ func TestDrainPrintsEveryEventAndEnds(t *testing.T) {
 }
 
 func TestADrainThatIsStoppedSaysThatEventsAreLeft(t *testing.T) {
+	t.Parallel()
 	cloud, environ := startEmulator(t, emulator.Options{})
 	cloud.Publish(testApp, emulator.GenerateUploads(10, 1)...)
 	// Nothing listens on port 1 of this machine.
@@ -131,6 +137,7 @@ func TestADrainThatIsStoppedSaysThatEventsAreLeft(t *testing.T) {
 }
 
 func TestAReaderThatLeavesStopsTheConfirms(t *testing.T) {
+	t.Parallel()
 	cloud, environ := startEmulator(t, emulator.Options{Hold: 100 * time.Millisecond})
 	cloud.Publish(testApp, emulator.GenerateUploads(3000, 1)...)
 	path, err := binary()
@@ -156,6 +163,7 @@ func TestAReaderThatLeavesStopsTheConfirms(t *testing.T) {
 }
 
 func TestAReadOnlyKeyEndsTheRun(t *testing.T) {
+	t.Parallel()
 	cloud, environ := startEmulator(t, emulator.Options{})
 	_, err := cloud.AddFault(emulator.Fault{Kind: emulator.FaultError, Action: emulator.ActionConfirmEvents, Code: "UnauthorizedOperation", Rate: 1})
 	require.NoError(t, err)

@@ -59,6 +59,7 @@ func send(t *testing.T, environ []string, args ...string) (int, sendSummary, str
 }
 
 func TestSendPostsWhatVODWould(t *testing.T) {
+	t.Parallel()
 	url, bodies := targetOf(t, nil)
 	first := `{"EventType":"NewFileUpload","FileUploadEvent":{"FileId":"14508071098244959037","Size":0.10}}`
 	code, sum, log := send(t, nil, linesFile(t, first, "", `{"EventHandle":"h","EventType":"A","AEvent":{}}`), "--to", url, "--concurrency", "1")
@@ -154,6 +155,7 @@ func TestSendSignsForAReceiver(t *testing.T) {
 }
 
 func TestSendUsage(t *testing.T) {
+	t.Parallel()
 	file := linesFile(t, "{}")
 	for _, c := range []struct {
 		args []string

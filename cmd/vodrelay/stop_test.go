@@ -53,6 +53,7 @@ func TestAStopWhileKafkaIsAway(t *testing.T) {
 
 // The standard output is a pipe whose reader stops reading: a target that does not accept, and whose end hangs.
 func TestAStopWithoutAReaderOfTheOutput(t *testing.T) {
+	t.Parallel()
 	cloud, environ := startEmulator(t, emulator.Options{})
 	path := filepath.Join(t.TempDir(), "s.db")
 	d := startDaemonWith(t, environ, fmt.Sprintf("store: {path: %q}\nsinks: [{name: out, type: stdout, timeout: 200ms}]\n", path),
@@ -70,6 +71,7 @@ func TestAStopWithoutAReaderOfTheOutput(t *testing.T) {
 
 // Supervisors send two signals, one to the process and one to its group.
 func TestTwoSignalsAtOnceAreOne(t *testing.T) {
+	t.Parallel()
 	for _, second := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
 		t.Run(second.String(), func(t *testing.T) {
 			cloud, environ := startEmulator(t, emulator.Options{})

@@ -78,6 +78,7 @@ func listParcels(t *testing.T, environ []string, args ...string) []admin.Parcel 
 }
 
 func TestAnOutageLosesNothingAndHoldsNothingUp(t *testing.T) {
+	t.Parallel()
 	cloud, environ := startEmulator(t, emulator.Options{})
 	tg := newTarget(t, http.StatusServiceUnavailable)
 	environ = webhookSink(environ, tg)
@@ -103,6 +104,7 @@ func TestAnOutageLosesNothingAndHoldsNothingUp(t *testing.T) {
 }
 
 func TestASecondDaemonOnOneFileIsRefused(t *testing.T) {
+	t.Parallel()
 	cloud, environ := startEmulator(t, emulator.Options{})
 	p := start(t, environ, "run")
 	eventually(t, "the first runs", func() bool { return cloud.Counts().Waiting > 0 })
@@ -121,6 +123,7 @@ func TestASecondDaemonOnOneFileIsRefused(t *testing.T) {
 }
 
 func TestADrainIntoADeadTargetEndsWith3(t *testing.T) {
+	t.Parallel()
 	cloud, environ := startEmulator(t, emulator.Options{Hold: 100 * time.Millisecond})
 	tg := newTarget(t, http.StatusServiceUnavailable)
 	cloud.Publish(testApp, emulator.GenerateUploads(20, 1)...)
@@ -134,6 +137,7 @@ func TestADrainIntoADeadTargetEndsWith3(t *testing.T) {
 }
 
 func TestParcelsCommands(t *testing.T) {
+	t.Parallel()
 	cloud, environ := startEmulator(t, emulator.Options{Hold: 100 * time.Millisecond})
 	tg := newTarget(t, http.StatusBadRequest) // the target refuses for good
 	environ = webhookSink(environ, tg)
@@ -192,6 +196,7 @@ func TestParcelsCommands(t *testing.T) {
 }
 
 func TestConfirmStoredDoesNotWaitForTheTarget(t *testing.T) {
+	t.Parallel()
 	cloud, environ := startEmulator(t, emulator.Options{})
 	started := filepath.Join(t.TempDir(), "started")
 	environ = append(environ, "VODRELAY_RELAY_CONFIRM=stored",
@@ -208,6 +213,7 @@ func TestConfirmStoredDoesNotWaitForTheTarget(t *testing.T) {
 // TestKillDuringAnOutage kills the relay at random moments while events are parked, tried again and
 // replayed. VODRELAY_KILL_ROUNDS sets how often.
 func TestKillDuringAnOutage(t *testing.T) {
+	t.Parallel()
 	rounds := 5
 	if n, err := strconv.Atoi(os.Getenv("VODRELAY_KILL_ROUNDS")); err == nil {
 		rounds = n

@@ -40,6 +40,7 @@ func stuckLog(t *testing.T) func(*exec.Cmd) {
 }
 
 func TestAReaderOfTheLogThatStopsReading(t *testing.T) {
+	t.Parallel()
 	cloud, environ := startEmulator(t, emulator.Options{})
 	dir := t.TempDir()
 	out := filepath.Join(dir, "events.jsonl")
@@ -66,6 +67,7 @@ func TestAReaderOfTheLogThatStopsReading(t *testing.T) {
 }
 
 func TestASecondSignalEndsAtOnceAlsoWithoutAReaderOfTheLog(t *testing.T) {
+	t.Parallel()
 	cloud, environ := startEmulator(t, emulator.Options{})
 	started := filepath.Join(t.TempDir(), "started")
 	d := startDaemonWith(t, environ, fmt.Sprintf("sinks: [{type: exec, timeout: 25s, command: [sh, -c, %q]}]", "touch "+started+"; exec sleep 25"), stuckLog(t))

@@ -14,6 +14,7 @@ import (
 
 // A drain whose conditions have a typo empties the queue, and says that nobody got what was in it.
 func TestADrainSaysWhatNoSinkWanted(t *testing.T) {
+	t.Parallel()
 	cloud, environ := startEmulator(t, emulator.Options{Hold: 100 * time.Millisecond})
 	cloud.Publish(testApp, emulator.GenerateUploads(150, 1)...)
 	environ = append(environ, `VODRELAY_SINKS=[{type: stdout, when: 'type == "NewFileUploaded"'}]`)
