@@ -22,7 +22,6 @@ import (
 	"github.com/vodrelay/vodrelay/pkg/relay"
 	"github.com/vodrelay/vodrelay/pkg/relay/relaytest"
 	"github.com/vodrelay/vodrelay/pkg/retry"
-	"github.com/vodrelay/vodrelay/pkg/vod"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -162,12 +161,7 @@ func (c *chaos) publish(n int) {
 
 // relayFor is one life of a relay: a new process would start no differently.
 func (c *chaos) relayFor(life time.Duration) {
-	cfg := vod.DefaultConfig()
-	cfg.Endpoint = "http://emulator.test"
-	cfg.Credentials.Provider = "static"
-	cfg.Credentials.SecretID, cfg.Credentials.SecretKey = emulator.DefaultSecretID, emulator.DefaultSecretKey
-	client, err := vod.New(cfg, vod.WithDialContext(c.net.DialContext))
-	require.NoError(c.t, err)
+	client := clientOver(c.t, c.net)
 	defer client.Close()
 
 	var routes []pipeline.Route
@@ -192,7 +186,7 @@ func (c *chaos) relayFor(life time.Duration) {
 		scheduler = relay.NewScheduler(nil, c.parcels, func(ctx context.Context, sink string, e event.Event) error { return p.Deliver(ctx, sink, e) }, lanes)
 		options = append(options, pipeline.WithParking(parker{c}, mode), pipeline.OnParked(scheduler.Wake), pipeline.OnRecovered(scheduler.Recovered))
 	}
-	p, err = pipeline.New(nil, nil, routes, options...)
+	p, err := pipeline.New(nil, nil, routes, options...)
 	require.NoError(c.t, err)
 
 	engine := relay.DefaultConfig()

@@ -45,6 +45,7 @@ func TestDrainChaos(t *testing.T) {
 						continue
 					case emulator.FaultLatency, emulator.FaultStall, emulator.FaultHang, emulator.FaultTooManyRequests:
 						f.Delay = time.Duration(1+random.IntN(9)) * time.Second // less than the client waits: a lease begins before the poll ends
+					default:
 					}
 					if f.Validate() != nil {
 						f.After = false
@@ -104,12 +105,7 @@ func drainable(t *testing.T, opts emulator.Options) (*emulator.Server, *vod.Clie
 	cloud, network := emulator.New(opts), emulator.NewNetwork()
 	serving := make(chan error, 1)
 	go func() { serving <- cloud.Serve(network) }()
-	cfg := vod.DefaultConfig()
-	cfg.Endpoint = "http://emulator.test"
-	cfg.Credentials.Provider = "static"
-	cfg.Credentials.SecretID, cfg.Credentials.SecretKey = emulator.DefaultSecretID, emulator.DefaultSecretKey
-	client, err := vod.New(cfg, vod.WithDialContext(network.DialContext))
-	require.NoError(t, err)
+	client := clientOver(t, network)
 	t.Cleanup(func() {
 		client.Close()
 		cloud.Close()
@@ -117,6 +113,17 @@ func drainable(t *testing.T, opts emulator.Options) (*emulator.Server, *vod.Clie
 		_ = network.Close()
 	})
 	return cloud, client
+}
+
+// clientOver is a client of the emulator that serves the network.
+func clientOver(t *testing.T, network *emulator.Network) *vod.Client {
+	cfg := vod.DefaultConfig()
+	cfg.Endpoint = "http://emulator.test"
+	cfg.Credentials.Provider = "static"
+	cfg.Credentials.SecretID, cfg.Credentials.SecretKey = emulator.DefaultSecretID, emulator.DefaultSecretKey
+	client, err := vod.New(cfg, vod.WithDialContext(network.DialContext))
+	require.NoError(t, err)
+	return client
 }
 
 // drain relays to a handler that accepts everything, and asks VOD for its count as the app does.

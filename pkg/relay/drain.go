@@ -181,8 +181,8 @@ func (a *drains) count(ctx context.Context, subAppID uint64) (n uint64, known bo
 	return n, err == nil
 }
 
-// watchArrivals reports now and then that events keep arriving, when the drain goes on although as many events
-// as were there at the start are confirmed.
+// watchArrivals reports now and then that events keep arriving, when the drain goes on although more events are
+// confirmed than were counted at the start.
 func (a *drains) watchArrivals(ctx context.Context, r *Relay) {
 	started := time.Now()
 	var atStart uint64
@@ -199,8 +199,8 @@ func (a *drains) watchArrivals(ctx context.Context, r *Relay) {
 		case <-ticker.C:
 		}
 		confirmed := r.stats.confirmed.Load()
-		if time.Since(started) >= arrivalsAfter && confirmed > before && uint64(confirmed) >= atStart {
-			a.log.Info("events keep arriving: the queue does not get empty", zap.Int64("confirmed", confirmed), zap.Uint64("counted_at_start", atStart),
+		if time.Since(started) >= arrivalsAfter && confirmed > before && uint64(confirmed) > atStart {
+			a.log.Info("events keep arriving: more were confirmed than were counted at the start", zap.Int64("confirmed", confirmed), zap.Uint64("counted_at_start", atStart),
 				zap.String("hint", "--for 10m or --max 10000 end a drain of such a queue; vodrelay run relays without end"))
 		}
 		before = confirmed

@@ -25,12 +25,12 @@ func NoEffect(err error) error {
 	if err == nil {
 		return nil
 	}
-	return &noEffect{err}
+	return &noEffectError{err}
 }
 
 // HadNoEffect reports whether err, or an error that it wraps, was marked with NoEffect. Of joined errors all
 // must be.
-func HadNoEffect(err error) bool { return marked[*noEffect](err) }
+func HadNoEffect(err error) bool { return marked[*noEffectError](err) }
 
 // KeyRefused marks err as the refusal of a credential: only another one helps, which may be in place soon if
 // somebody is replacing it. It is nil for a nil error.
@@ -38,12 +38,12 @@ func KeyRefused(err error) error {
 	if err == nil {
 		return nil
 	}
-	return &keyRefused{err}
+	return &keyRefusedError{err}
 }
 
 // IsKeyRefused reports whether err, or an error that it wraps, was marked with KeyRefused. Of joined errors all
 // must be.
-func IsKeyRefused(err error) bool { return marked[*keyRefused](err) }
+func IsKeyRefused(err error) bool { return marked[*keyRefusedError](err) }
 
 // marked reports whether err or an error that it wraps is an M; of joined errors all must be.
 func marked[M error](err error) bool {
@@ -114,15 +114,15 @@ type permanent struct{ err error }
 func (p *permanent) Error() string { return p.err.Error() }
 func (p *permanent) Unwrap() error { return p.err }
 
-type noEffect struct{ err error }
+type noEffectError struct{ err error }
 
-func (n *noEffect) Error() string { return n.err.Error() }
-func (n *noEffect) Unwrap() error { return n.err }
+func (n *noEffectError) Error() string { return n.err.Error() }
+func (n *noEffectError) Unwrap() error { return n.err }
 
-type keyRefused struct{ err error }
+type keyRefusedError struct{ err error }
 
-func (k *keyRefused) Error() string { return k.err.Error() }
-func (k *keyRefused) Unwrap() error { return k.err }
+func (k *keyRefusedError) Error() string { return k.err.Error() }
+func (k *keyRefusedError) Unwrap() error { return k.err }
 
 type after struct {
 	err   error
