@@ -58,8 +58,10 @@ func untilSignal(ctx context.Context, log *zap.Logger, reopen func()) (context.C
 		case <-endHangups():
 		case <-time.After(reopenTime):
 		}
-		signal.Stop(stops)
 		<-endStops()
+		if !errors.Is(context.Cause(ctx), errStopped) { // else the second of two signals must not end the last steps
+			signal.Stop(stops)
+		}
 		cancel(nil)
 	}
 }
