@@ -50,7 +50,7 @@ func TestContract(t *testing.T) {
 		raise := func(t *testing.T, name string) { require.NoError(t, os.WriteFile(flag(name), nil, 0o600)) }
 		lower := func(t *testing.T, name string) { require.NoError(t, os.Remove(flag(name))) }
 		program := flag("program")
-		write := func(t *testing.T) { require.NoError(t, os.WriteFile(program, []byte("#!/bin/sh\nexit 0\n"), 0o700)) } //nolint:gosec // it is to be run
+		write := func(t *testing.T) { require.NoError(t, os.WriteFile(program, []byte("#!/bin/sh\nexit 0\n"), 0o700)) }
 		write(t)
 		exits := func(name, how string) sinktest.Mistake {
 			return sinktest.Mistake{
@@ -90,7 +90,7 @@ func TestContract(t *testing.T) {
 				{
 					Name: "program not executable",
 					Make: func(t *testing.T) { require.NoError(t, os.Chmod(program, 0o600)) },
-					Fix:  func(t *testing.T) { require.NoError(t, os.Chmod(program, 0o700)) }, //nolint:gosec // it is to be run
+					Fix:  func(t *testing.T) { require.NoError(t, os.Chmod(program, 0o700)) },
 				},
 			},
 			Refused: map[string]event.Event{"status 65": {ID: "r", Type: "Refused", Raw: []byte(`{"EventType":"Refused"}`)}},
@@ -111,7 +111,7 @@ func TestCommandMissing(t *testing.T) {
 		require.NotEmpty(t, retry.Hint(err), mode)
 		require.NoError(t, os.WriteFile(cfg.Command[0], []byte("#!/bin/sh\n"), 0o600))
 	}
-	require.NoError(t, os.Chmod(cfg.Command[0], 0o700)) //nolint:gosec // it is to be run
+	require.NoError(t, os.Chmod(cfg.Command[0], 0o700))
 	require.NoError(t, s.Send(t.Context(), sinktest.Upload(0)))
 }
 

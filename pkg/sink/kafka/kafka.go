@@ -112,11 +112,13 @@ func (s *Sink) Send(ctx context.Context, e event.Event) error {
 // lasts reports whether the client is to be replaced since it has failed for long. While brokers cannot be reached, or do
 // not answer, it is not to blame, and it has records in hand that the next attempts would write a second time.
 func (s *Sink) lasts(err error) bool {
-	if s.health.trouble() != nil || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, kgo.ErrRecordTimeout) || errors.Is(err, kgo.ErrMaxBuffered) {
+	if s.health.trouble() != nil {
 		return false
 	}
-	if errors.Is(err, kerr.MessageTooLarge) {
-		return false
+	for _, innocent := range []error{context.DeadlineExceeded, kgo.ErrRecordTimeout, kgo.ErrMaxBuffered, kerr.MessageTooLarge} {
+		if errors.Is(err, innocent) {
+			return false
+		}
 	}
 	return s.watch.Lasts(err)
 }

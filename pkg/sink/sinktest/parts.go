@@ -209,7 +209,7 @@ func mistakes(t *testing.T, h Harness) {
 					failures++
 				}
 				if failures < 3 {
-					return fmt.Errorf("%d failures, the last: %v", failures, err)
+					return fmt.Errorf("%d failures, and the latest Send returned %s", failures, fmt.Sprint(err))
 				}
 				return nil
 			})
@@ -228,7 +228,7 @@ func refused(t *testing.T, h Harness) {
 		h.poll(t, "not refused: "+reason, func() error {
 			err := h.Sink.Send(deadline(t), e)
 			if !retry.IsPermanent(err) {
-				return fmt.Errorf("must be permanent: %v", err)
+				return fmt.Errorf("must be permanent: %s", fmt.Sprint(err))
 			}
 			h.requireNoSecret(t, err)
 			require.NotEmpty(t, retry.Hint(err), "no hint on: %v", err)
