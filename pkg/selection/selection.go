@@ -157,9 +157,12 @@ func (s Selection) Check(now time.Time) error {
 // ParseID reads an event's ID, or the beginning of one. White space around it and capitals are as good.
 func ParseID(text string) (id string, whole bool, err error) {
 	id = strings.ToLower(strings.TrimSpace(text))
+	app, ofApp, both := strings.Cut(id, "-")
 	switch notHex := strings.Trim(id, "0123456789abcdef") != ""; {
 	case id == "":
 		return "", false, errors.New(blank)
+	case both && len(ofApp) == IDLength && app != "" && strings.Trim(app, "0123456789") == "":
+		return "", false, fmt.Errorf("%q is what a target deduplicates by: write the event's ID, %s, and the application as sub_app_id, %s", shown(text), ofApp, app)
 	case notHex || len(id) > IDLength:
 		return "", false, fmt.Errorf("%q is not an event's ID: those are %d hexadecimal digits", shown(text), IDLength)
 	case len(id) < MinPrefix:

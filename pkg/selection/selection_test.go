@@ -104,6 +104,9 @@ func TestParseID(t *testing.T) {
 		"0123 4567 89":                    {err: "is not an event's ID"},
 		"%":                               {err: "is not an event's ID"},
 		"0123456*":                        {err: "is not an event's ID"},
+		"1500000001-" + one:               {err: "write the event's ID, " + one + ", and the application as sub_app_id, 1500000001"},
+		"1500000001-" + one[1:]:           {err: "is not an event's ID"},
+		"-" + one:                         {err: "is not an event's ID"},
 		strings.Repeat("x", 1<<20):        {err: `..." is not an event's ID`},
 	} {
 		id, whole, err := ParseID(text)
