@@ -75,6 +75,7 @@ var (
 	parcelBytes  = desc("parcels_bytes", "Size of the events in parcels, by sink and state.", "sink", "state")
 	parcelOldest = desc("parcels_oldest_age_seconds", "Time since the oldest parcel was stored, by sink and state; 0 when there is none.", "sink", "state")
 	parcelsMax   = desc("store_parcels_limit", "Most parcels that the store takes; missing without a limit.")
+	logBytes     = desc("store_log_bytes", "Size of SQLite's write-ahead log on the disk; what is beyond 32 MiB counts into the bytes that the store takes.")
 	bytesMax     = desc("store_bytes_limit", "Most bytes of events that the store takes; missing without a limit.")
 
 	queueDepth   = desc("queue_depth", "About how many events wait in an application's queue; it lags by minutes, and is missing when it cannot be read.", "sub_app_id")
@@ -127,6 +128,9 @@ func (s collector) collectStore(c collection, sinks []SinkStats) {
 	}
 	if s.opts.MaxBytes > 0 {
 		c.gauge(bytesMax, float64(s.opts.MaxBytes))
+	}
+	if s.opts.StoreLog != nil {
+		c.gauge(logBytes, float64(s.opts.StoreLog()))
 	}
 	counts, err := s.counts.get(context.Background()) // a look has its own limit
 	if err != nil {

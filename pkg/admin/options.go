@@ -32,6 +32,8 @@ type Options struct {
 	StoreID func() string
 	// MaxParcels and MaxBytes are the configured limits; 0: none.
 	MaxParcels, MaxBytes int64
+	// StoreLog is how many bytes the store's write-ahead log has on the disk; nil: it has none of its own.
+	StoreLog func() int64
 }
 
 // Stats are the counters since the start, all but the gauges among them only ever growing.

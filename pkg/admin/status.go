@@ -103,12 +103,14 @@ type SinkStatus struct {
 
 // ParcelsStatus sums up the store.
 type ParcelsStatus struct {
-	Waiting    int64      `json:"waiting"`
-	Dead       int64      `json:"dead"`
-	Bytes      int64      `json:"bytes"`
-	MaxParcels int64      `json:"max_parcels"`
-	MaxBytes   int64      `json:"max_bytes"`
-	Oldest     *time.Time `json:"oldest"`
+	Waiting    int64 `json:"waiting"`
+	Dead       int64 `json:"dead"`
+	Bytes      int64 `json:"bytes"`
+	MaxParcels int64 `json:"max_parcels"`
+	MaxBytes   int64 `json:"max_bytes"`
+	// LogBytes is the size of SQLite's write-ahead log. What is beyond 32 MiB counts into MaxBytes.
+	LogBytes int64      `json:"log_bytes"`
+	Oldest   *time.Time `json:"oldest"`
 }
 
 func (s *Server) status(w http.ResponseWriter, r *http.Request) {
@@ -165,6 +167,9 @@ func (s *Server) Status(ctx context.Context) Status {
 	st.addParcels(bySink(counts, stats.Pipeline.Sinks))
 	st.Removed = removedSinks(counts, stats.Pipeline.Sinks)
 	st.Parcels.MaxParcels, st.Parcels.MaxBytes = s.opts.MaxParcels, s.opts.MaxBytes
+	if s.opts.StoreLog != nil {
+		st.Parcels.LogBytes = s.opts.StoreLog()
+	}
 	return st
 }
 

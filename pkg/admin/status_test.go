@@ -44,7 +44,7 @@ func TestStatus(t *testing.T) {
 	require.Equal(t, map[string]uint64{"NewFileUpload": 4, "New<b>": 3, "other": 2}, st.UnroutedTypes)
 	require.Nil(t, st.LastSettled)
 	require.Equal(t, &ParcelsStatus{
-		Waiting: 3, Dead: 3, Bytes: st.Parcels.Bytes, MaxParcels: 1000, MaxBytes: 1 << 30, Oldest: st.Parcels.Oldest,
+		Waiting: 3, Dead: 3, Bytes: st.Parcels.Bytes, MaxParcels: 1000, MaxBytes: 1 << 30, LogBytes: 4096, Oldest: st.Parcels.Oldest,
 	}, st.Parcels)
 	require.WithinDuration(t, time.Now().Add(-6*time.Minute), *st.Parcels.Oldest, time.Minute)
 

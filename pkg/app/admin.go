@@ -27,6 +27,9 @@ func (a *App) newAdmin() (err error) {
 	if a.store != nil {
 		opts.Parcels = adminParcels{a.store, a}
 		opts.StoreID = a.storeID
+		if a.cfg.Store.Driver == store.DriverSQLite {
+			opts.StoreLog = a.store.LogSize
+		}
 	}
 	a.admin, err = admin.New(a.cfg.Admin, a.log, opts)
 	return err

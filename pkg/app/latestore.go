@@ -198,6 +198,13 @@ func (s *lateStore) Healthy(ctx context.Context) error {
 	return s.change(func(open *store.Store) error { return open.Healthy(ctx) })
 }
 
+func (s *lateStore) LogSize() int64 {
+	if open := s.store.Load(); open != nil {
+		return open.LogSize()
+	}
+	return 0
+}
+
 func (s *lateStore) Counts(ctx context.Context) ([]store.Count, error) {
 	return ask(s, func(open *store.Store) ([]store.Count, error) { return open.Counts(ctx) })
 }

@@ -29,7 +29,7 @@ type Config struct {
 	URLFile    string        `mapstructure:"url_file" doc:"postgres: path of a file with the url, instead of url. Read again at each connection."`
 	MaxConns   int           `mapstructure:"max_conns" default:"8" doc:"postgres: most connections of this vodrelay, 2 to 100."`
 	MaxParcels int64         `mapstructure:"max_parcels" default:"10000000" doc:"Most parcels, waiting and dead; 0: no limit. When it is reached, events stay in VOD's queue. With postgres it is exact to the transactions under way."`
-	MaxBytes   int64         `mapstructure:"max_bytes" default:"17179869184" doc:"Most bytes of the events in all parcels; 0: no limit. The disk holds up to twice as much. When it is reached, events stay in VOD's queue."`
+	MaxBytes   int64         `mapstructure:"max_bytes" default:"17179869184" doc:"Most bytes of the events in all parcels; 0: no limit. SQLite's write-ahead log counts, too, with what it has beyond 32 MiB. The disk holds up to twice as much. When it is reached, events stay in VOD's queue."`
 	Retention  time.Duration `mapstructure:"retention" default:"0s" doc:"How long a dead letter is kept after it died, such as 720h; 0: until it is dropped."`
 }
 

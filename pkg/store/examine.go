@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -156,8 +155,7 @@ func (g *guard) check(ctx context.Context) error {
 	if info, err := g.file.Stat(); err != nil || info.Size() == 0 {
 		return err
 	}
-	address := url.URL{Scheme: "file", Path: filepath.ToSlash(g.path), RawQuery: "mode=ro&_pragma=busy_timeout(10000)&_pragma=cache_size(-2048)"}
-	pool, err := sql.Open("sqlite", address.String())
+	pool, err := sql.Open("sqlite", address(g.path, "mode=ro&_pragma=busy_timeout(10000)&_pragma=cache_size(-2048)"))
 	if err != nil {
 		return err
 	}

@@ -189,7 +189,7 @@ func TestPlans(t *testing.T) {
 	require.NoError(t, s.Put(t.Context(), parcels(0, 500, "a")...))
 	queries := []string{
 		s.db.claim, unclaimParcel, unclaimAll, extendClaim, completeParcel, failParcel, releaseSink, nextDue, counts, replayParcel,
-		dropParcel, purgeParcel, moveParcel, keptParcel, newest, latestParcels, parcelsOfEvent, expireSettled, limitSettled, readSettled, forgetSettled,
+		dropParcel, purgeParcel, moveParcel, keptParcel, newest, endOfPage, latestParcels, parcelsOfEvent, expireSettled, limitSettled, readSettled, forgetSettled,
 	}
 	for _, f := range []Filter{
 		{}, {EventID: "0123"}, {State: event.ParcelDead, Sink: "a", Type: "x", Error: "y"}, {OlderThan: epoch, NewerThan: epoch},
@@ -197,7 +197,8 @@ func TestPlans(t *testing.T) {
 	} {
 		query, _ := s.db.pageQuery(f, group{"a", "waiting"}, place{}, 50)
 		slice, _ := s.db.sliceQuery(f, group{"a", "waiting"}, place{})
-		queries = append(queries, query, slice)
+		page, _ := s.db.exportQuery(f, 1, 100)
+		queries = append(queries, query, slice, page)
 	}
 	for _, query := range queries {
 		args := make([]any, 12)

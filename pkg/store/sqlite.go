@@ -27,9 +27,9 @@ var settings = []struct{ pragma, value, result string }{
 	{"synchronous", "FULL", "2"}, // a commit is on the disk when it returns, also in WAL mode
 	{"fullfsync", "1", "1"},      // on macOS fsync alone does not reach the disk
 	{"checkpoint_fullfsync", "1", "1"},
-	{"cache_size", "-2048", "-2048"},               // KiB for each of five connections
-	{"wal_autocheckpoint", "4000", "4000"},         // pages
-	{"journal_size_limit", "67108864", "67108864"}, // bytes that the WAL keeps after a large backlog
+	{"cache_size", "-2048", "-2048"},       // KiB for each of five connections
+	{"wal_autocheckpoint", "4000", "4000"}, // pages
+	{"journal_size_limit", strconv.Itoa(walKept), strconv.Itoa(walKept)},
 }
 
 // openSQLite opens a file, for the daemon with its lock. One connection writes, others read beside it. Nothing
@@ -59,17 +59,22 @@ func openSQLite(ctx context.Context, path string, o options, log *zap.Logger) (*
 }
 
 func openPool(path, query string, conns int) *sql.DB {
-	address := url.URL{Scheme: "file", Path: filepath.ToSlash(path), RawQuery: query}
 	for _, s := range settings {
-		address.RawQuery += fmt.Sprintf("&_pragma=%s(%s)", s.pragma, s.value)
+		query += fmt.Sprintf("&_pragma=%s(%s)", s.pragma, s.value)
 	}
-	pool, err := sql.Open("sqlite", address.String())
+	pool, err := sql.Open("sqlite", address(path, query))
 	if err != nil {
 		panic(err) // the driver is not registered: impossible, it is imported above
 	}
 	pool.SetMaxOpenConns(conns)
 	pool.SetMaxIdleConns(conns)
 	return pool
+}
+
+// address is that of a file for the driver.
+func address(path, query string) string {
+	u := url.URL{Scheme: "file", Path: filepath.ToSlash(path), RawQuery: query}
+	return u.String()
 }
 
 // verifySQLite checks that the program's SQLite is new enough, and that it does what the settings say.

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -39,37 +38,6 @@ type line struct {
 	LastError  string     `json:"last_error,omitempty"`
 	Event      *string    `json:"event,omitempty"`
 	Bytes      []byte     `json:"event_base64,omitempty"`
-}
-
-// Export writes the parcels that fit as JSON lines, in the order of List, and returns how many. They are
-// those of one moment: none is missed or written twice because it changed meanwhile. On SQLite the WAL
-// grows while it lasts.
-func (s *Store) Export(ctx context.Context, f Filter, w io.Writer) (n int64, err error) {
-	defer func() { err = explain(err, s.db.secret) }()
-	tx, err := s.db.read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true, Isolation: sql.LevelRepeatableRead})
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = tx.Rollback() }() // there is nothing to commit
-	out := bufio.NewWriterSize(w, 64<<10)
-	encoder := json.NewEncoder(out)
-	encoder.SetEscapeHTML(false)
-	for from := (place{}); ; {
-		rows, err := s.page(ctx, tx, f, from, chunk)
-		if err != nil {
-			return n, err
-		}
-		for _, r := range rows {
-			if err := encoder.Encode(toLine(r.Parcel)); err != nil {
-				return n, err
-			}
-			n++
-		}
-		if len(rows) < chunk {
-			return n, out.Flush()
-		}
-		from = rows[len(rows)-1].place()
-	}
 }
 
 // Import stores the parcels that Export wrote, and returns how many were not there yet. Those of a key that

@@ -29,6 +29,7 @@ type writer struct {
 	closeOnce sync.Once
 	ended     chan struct{}
 	streak    retry.Streak
+	watch     logWatch
 }
 
 // write is one caller's part of a transaction. err may be read once done is closed.
@@ -49,7 +50,7 @@ func (r refusal) Unwrap() error { return r.error }
 
 func newWriter(db *database, log *zap.Logger, shard int64) *writer {
 	w := &writer{
-		db: db, log: log,
+		db: db, log: log, watch: logWatch{log: log, patience: walPatience},
 		queue: make(chan *write, queueLength), closing: make(chan struct{}), ended: make(chan struct{}),
 	}
 	var all sync.WaitGroup
@@ -201,8 +202,13 @@ func (w *writer) commit(shard int64, writes []*write) {
 
 // verify fails the writes that are committed and not kept.
 func (w *writer) verify(writes []*write) {
-	err := w.db.guard.verify(context.Background())
+	if w.db.guard == nil {
+		return
+	}
+	ctx := context.Background()
+	err := w.db.guard.verify(ctx)
 	if err == nil {
+		w.watch.look(ctx, w.db.guard) // one goroutine writes to SQLite
 		return
 	}
 	for _, o := range writes {
