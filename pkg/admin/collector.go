@@ -77,6 +77,7 @@ var (
 	parcelsMax   = desc("store_parcels_limit", "Most parcels that the store takes; missing without a limit.")
 	logBytes     = desc("store_log_bytes", "Size of SQLite's write-ahead log on the disk; what is beyond 32 MiB counts into the bytes that the store takes.")
 	bytesMax     = desc("store_bytes_limit", "Most bytes of events that the store takes; missing without a limit.")
+	shareMax     = desc("store_share_limit_ratio", "Largest part of these limits that the parcels of one sink may take; missing without one.")
 
 	queueDepth   = desc("queue_depth", "About how many events wait in an application's queue; it lags by minutes, and is missing when it cannot be read.", "sub_app_id")
 	queueDepthAt = desc("queue_depth_timestamp_seconds", "When the depth of an application's queue was read.", "sub_app_id")
@@ -131,6 +132,9 @@ func (s collector) collectStore(c collection, sinks []SinkStats) {
 	}
 	if s.opts.StoreLog != nil {
 		c.gauge(logBytes, float64(s.opts.StoreLog()))
+	}
+	if share := s.share(); share > 0 {
+		c.gauge(shareMax, float64(share)/100)
 	}
 	counts, err := s.counts.get(context.Background()) // a look has its own limit
 	if err != nil {

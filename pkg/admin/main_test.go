@@ -195,7 +195,7 @@ func someOptions(store *fakeStore) Options {
 		Version: "v1.2.3", Stats: someStats, Observer: NewObserver("site", "archive", "plain"),
 		Applications: []uint64{1500000001, 1500000002},
 		Depth:        func(_ context.Context, app uint64) (uint64, error) { return app - 1500000000, nil },
-		MaxParcels:   1000, MaxBytes: 1 << 30, StoreLog: func() int64 { return 4096 },
+		MaxParcels:   1000, MaxBytes: 1 << 30, MaxShare: func() int { return 50 }, StoreLog: func() int64 { return 4096 },
 	}
 	if store != nil {
 		o.Parcels = store

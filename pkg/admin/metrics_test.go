@@ -132,6 +132,7 @@ func TestMetricsOverHTTP(t *testing.T) {
 		`vodrelay_parcels_oldest_age_seconds{sink="archive",state="dead"} 0`,
 		`vodrelay_store_up 1`,
 		`vodrelay_store_parcels_limit 1000`,
+		`vodrelay_store_share_limit_ratio 0.5`,
 		`vodrelay_events_in_hand_limit 512`,
 		`vodrelay_last_success_timestamp_seconds{step="pull"} 1.`,
 	} {
@@ -156,9 +157,9 @@ func TestMetricsOfAFailingStore(t *testing.T) {
 func TestMetricsOfAFreshStart(t *testing.T) {
 	opts := someOptions(nil)
 	opts.Depth, opts.Applications = nil, nil
-	opts.MaxParcels, opts.MaxBytes = 0, 0
+	opts.MaxParcels, opts.MaxBytes, opts.MaxShare = 0, 0, func() int { return 0 }
 	_, all := gathered(t, opts)
-	for _, name := range []string{"vodrelay_last_success_timestamp_seconds", "vodrelay_sink_last_success_timestamp_seconds", "vodrelay_queue_depth", "vodrelay_store_up", "vodrelay_store_bytes_limit"} {
+	for _, name := range []string{"vodrelay_last_success_timestamp_seconds", "vodrelay_sink_last_success_timestamp_seconds", "vodrelay_queue_depth", "vodrelay_store_up", "vodrelay_store_bytes_limit", "vodrelay_store_share_limit_ratio"} {
 		require.NotContains(t, all, name)
 	}
 	require.Len(t, all["vodrelay_pull_duration_seconds"].GetMetric(), 3, "results are there before they happen")

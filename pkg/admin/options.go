@@ -32,6 +32,9 @@ type Options struct {
 	StoreID func() string
 	// MaxParcels and MaxBytes are the configured limits; 0: none.
 	MaxParcels, MaxBytes int64
+	// MaxShare is the most that the parcels of one sink may take now, in percent of these limits; 0, or nil: no
+	// such limit.
+	MaxShare func() int
 	// StoreLog is how many bytes the store's write-ahead log has on the disk; nil: it has none of its own.
 	StoreLog func() int64
 }

@@ -99,6 +99,10 @@ type SinkStatus struct {
 	OldestWaiting *time.Time `json:"oldest_waiting"`
 	Dead          int64      `json:"dead"`
 	OldestDead    *time.Time `json:"oldest_dead"`
+	Bytes         int64      `json:"bytes"` // of the events in its parcels
+	// ShareUsed is how much of its share of the store the sink's parcels take, 1 for all of it; null where there is no
+	// limit to a share.
+	ShareUsed *float64 `json:"share_used"`
 }
 
 // ParcelsStatus sums up the store.
@@ -108,6 +112,7 @@ type ParcelsStatus struct {
 	Bytes      int64 `json:"bytes"`
 	MaxParcels int64 `json:"max_parcels"`
 	MaxBytes   int64 `json:"max_bytes"`
+	MaxShare   int   `json:"max_share"` // percent of them that one sink may take; 0: no limit
 	// LogBytes is the size of SQLite's write-ahead log. What is beyond 32 MiB counts into MaxBytes.
 	LogBytes int64      `json:"log_bytes"`
 	Oldest   *time.Time `json:"oldest"`
@@ -166,11 +171,40 @@ func (s *Server) Status(ctx context.Context) Status {
 	}
 	st.addParcels(bySink(counts, stats.Pipeline.Sinks))
 	st.Removed = removedSinks(counts, stats.Pipeline.Sinks)
-	st.Parcels.MaxParcels, st.Parcels.MaxBytes = s.opts.MaxParcels, s.opts.MaxBytes
+	st.Parcels.MaxParcels, st.Parcels.MaxBytes, st.Parcels.MaxShare = s.opts.MaxParcels, s.opts.MaxBytes, s.share()
 	if s.opts.StoreLog != nil {
 		st.Parcels.LogBytes = s.opts.StoreLog()
 	}
+	st.addShares()
 	return st
+}
+
+func (s *Server) share() int {
+	if s.opts.MaxShare == nil {
+		return 0
+	}
+	return s.opts.MaxShare()
+}
+
+// addShares says how much of its share each sink uses. What stands for many sinks has none.
+func (st *Status) addShares() {
+	p := st.Parcels
+	if p.MaxShare == 0 || p.MaxParcels == 0 && p.MaxBytes == 0 {
+		return
+	}
+	for i := range st.Sinks {
+		sink := &st.Sinks[i]
+		if sink.Name == removed {
+			continue
+		}
+		used := 0.0
+		for _, n := range [][2]int64{{sink.Waiting + sink.Dead, p.MaxParcels}, {sink.Bytes, p.MaxBytes}} {
+			if n[1] > 0 {
+				used = max(used, float64(n[0])*100/float64(n[1])/float64(p.MaxShare))
+			}
+		}
+		sink.ShareUsed = &used
+	}
 }
 
 // addParcels gives each sink its numbers; counts are those of bySink.
@@ -186,6 +220,7 @@ func (st *Status) addParcels(counts []Count) {
 		}
 		st.Parcels.Bytes += n.Bytes
 		sink := st.sink(label(n.Sink))
+		sink.Bytes += n.Bytes
 		if n.State == event.ParcelDead {
 			sink.Dead, sink.OldestDead = n.Parcels, when(n.Oldest)
 			st.Parcels.Dead += n.Parcels

@@ -44,7 +44,7 @@ func TestStatus(t *testing.T) {
 	require.Equal(t, map[string]uint64{"NewFileUpload": 4, "New<b>": 3, "other": 2}, st.UnroutedTypes)
 	require.Nil(t, st.LastSettled)
 	require.Equal(t, &ParcelsStatus{
-		Waiting: 3, Dead: 3, Bytes: st.Parcels.Bytes, MaxParcels: 1000, MaxBytes: 1 << 30, LogBytes: 4096, Oldest: st.Parcels.Oldest,
+		Waiting: 3, Dead: 3, Bytes: st.Parcels.Bytes, MaxParcels: 1000, MaxBytes: 1 << 30, MaxShare: 50, LogBytes: 4096, Oldest: st.Parcels.Oldest,
 	}, st.Parcels)
 	require.WithinDuration(t, time.Now().Add(-6*time.Minute), *st.Parcels.Oldest, time.Minute)
 
@@ -66,6 +66,9 @@ func TestStatus(t *testing.T) {
 	require.Nil(t, st.Sinks[0].RefusingSince)
 	require.EqualValues(t, 1, st.Sinks[4].Waiting)
 	require.EqualValues(t, 1, st.Sinks[4].Dead)
+	require.InDelta(t, 3.0/500, *st.Sinks[0].ShareUsed, 1e-9, "3 of half of 1000")
+	require.Zero(t, *st.Sinks[2].ShareUsed)
+	require.Nil(t, st.Sinks[4].ShareUsed, "it stands for many")
 
 	// What an autoscaler reads is a plain number at the top.
 	var plain map[string]any

@@ -25,7 +25,7 @@ func (a *App) newAdmin() (err error) {
 		Applications: a.apps, Depth: a.client.QueueDepth, MaxParcels: a.cfg.Store.MaxParcels, MaxBytes: a.cfg.Store.MaxBytes,
 	}
 	if a.store != nil {
-		opts.Parcels = adminParcels{a.store, a}
+		opts.Parcels, opts.MaxShare = adminParcels{a.store, a}, func() int { return a.cfg.Store.Share(int(a.store.sinks.Load())) }
 		opts.StoreID = a.storeID
 		if a.cfg.Store.Driver == store.DriverSQLite {
 			opts.StoreLog = a.store.LogSize

@@ -141,6 +141,7 @@ func (a *App) connect() error {
 		options = append(options, pipeline.Observe(a.observer.Sent))
 	}
 	if a.store != nil {
+		a.store.sinks.Store(int64(len(a.cfg.Sinks)))
 		mode := pipeline.ParkFailures
 		if a.cfg.Relay.Confirm == relay.ConfirmStored {
 			mode = pipeline.ParkEverything

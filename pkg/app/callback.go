@@ -9,17 +9,23 @@ import (
 
 	"github.com/vodrelay/vodrelay/pkg/callback"
 	"github.com/vodrelay/vodrelay/pkg/config"
+	"github.com/vodrelay/vodrelay/pkg/event"
 )
 
+// storingShare is which part of the time to an answer an event may take to be stored. What is not stored by then is
+// sent in the rest.
+const storingShare = 4
+
 // newReceiver makes the receiver of VOD's normal callback, if that is a source. With a store it answers as
-// soon as an event is stored, since VOD waits 5 s and no sink can promise to be that quick.
+// soon as an event is stored, since VOD waits 5 s and no sink can promise to be that quick; what cannot be stored is sent.
 func (a *App) newReceiver() (err error) {
 	if !a.cfg.Receives() {
 		return nil
 	}
 	handler := callback.HandlerFunc(a.pipeline.Handle)
 	if a.store != nil {
-		handler = a.pipeline.Store
+		patience := a.cfg.Callback.AnswerWithin / storingShare
+		handler = func(ctx context.Context, d event.Delivery) error { return a.pipeline.Store(ctx, d, patience) }
 	}
 	a.receiver, err = callback.New(receiverConfig(a.cfg), a.log, handler)
 	if err != nil {

@@ -31,6 +31,7 @@ type lateStore struct {
 	opened chan struct{} // closed when the store is open
 	ended  chan struct{} // closed when no further attempt is made
 
+	sinks atomic.Int64                // that are configured
 	store atomic.Pointer[store.Store] // nil: not open
 	mu    sync.Mutex
 	err   error // of the last attempt; nil before the first
@@ -50,7 +51,7 @@ func (s *lateStore) open(ctx context.Context, cfg store.Config) {
 	defer tried()
 	var failing retry.Streak
 	err := openRetry.Do(ctx, func(ctx context.Context) error {
-		opened, err := store.Open(ctx, cfg, s.log)
+		opened, err := store.Open(ctx, cfg, s.log, store.Sinks(func() int { return int(s.sinks.Load()) }))
 		s.mu.Lock()
 		s.err = err
 		s.mu.Unlock()

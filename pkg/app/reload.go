@@ -97,7 +97,8 @@ func (a *App) swap(cfg *config.Config, level zapcore.Level, processors []pipelin
 	if a.observer != nil {
 		a.observer.UseSinks(sinkNames(cfg)...)
 	}
-	if a.scheduler != nil {
+	if a.store != nil {
+		a.store.sinks.Store(int64(len(cfg.Sinks)))
 		a.scheduler.UseLanes(lanes(cfg.Sinks))
 	}
 	return nil

@@ -20,7 +20,7 @@ func (p *Pipeline) Deliver(ctx context.Context, sink string, e event.Event) erro
 	pl, leave := p.enter()
 	defer leave()
 	if sink == Unprocessed {
-		return p.run(ctx, pl, e, p.parkMode, func(err error) error {
+		return p.run(ctx, pl, e, way{mode: p.parkMode}, func(err error) error {
 			if ctx.Err() != nil {
 				return err
 			}

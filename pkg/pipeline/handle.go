@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,7 +34,7 @@ type Pipeline struct {
 	onUnrouted func(eventType string)
 	observe    func(sink string, d time.Duration, err error)
 
-	processing, parking retry.Streak
+	processing, parking retry.Streak // parking: of Unprocessed; the routes have their own
 	dropped, failed     atomic.Uint64
 	unrouted            typeCounts
 }
@@ -81,16 +82,25 @@ func New(log *zap.Logger, processors []Processor, routes []Route, opts ...Option
 //
 // With a Parker the event of a sink that failed is settled when its parcel is stored; see WithParking.
 func (p *Pipeline) Handle(ctx context.Context, d event.Delivery) error {
-	return p.handle(ctx, d, p.parkMode)
+	return p.handle(ctx, d, way{mode: p.parkMode})
 }
 
 // Store takes an event through the processors and parks it for every sink that wants it, whatever the
-// ParkMode: nil means that it is stored, and sent by whoever calls Deliver. Without a Parker it is Handle.
-func (p *Pipeline) Store(ctx context.Context, d event.Delivery) error {
-	return p.handle(ctx, d, ParkEverything)
+// ParkMode, to be sent by whoever calls Deliver. What cannot be stored within patience, which must be positive, is
+// sent at once. nil means that every sink that wants the event has accepted it, or has it stored; after an error the
+// next call leaves those out that did. Without a Parker it is Handle.
+func (p *Pipeline) Store(ctx context.Context, d event.Delivery, patience time.Duration) error {
+	return p.handle(ctx, d, way{ParkEverything, patience})
 }
 
-func (p *Pipeline) handle(ctx context.Context, d event.Delivery, mode ParkMode) error {
+// way is how an event gets to the sinks that want it.
+type way struct {
+	mode ParkMode
+	// patience is for what is to be parked: what cannot be within it is sent. 0: it is not sent.
+	patience time.Duration
+}
+
+func (p *Pipeline) handle(ctx context.Context, d event.Delivery, w way) error {
 	pl, leave := p.enter()
 	defer leave()
 	if _, ok := ctx.Deadline(); !ok && !d.Deadline.IsZero() {
@@ -98,11 +108,11 @@ func (p *Pipeline) handle(ctx context.Context, d event.Delivery, mode ParkMode) 
 		ctx, cancel = context.WithDeadline(ctx, d.Deadline)
 		defer cancel()
 	}
-	return p.run(ctx, pl, d.Event, mode, func(err error) error {
+	return p.run(ctx, pl, d.Event, w, func(err error) error {
 		if p.parker == nil || ctx.Err() != nil {
 			return err
 		}
-		if parking := p.park(ctx, pl, unprocessed(d.Event, err)); parking != nil {
+		if _, parking := p.park(ctx, pl, unprocessed(d.Event, err)); parking != nil {
 			return errors.Join(err, parking)
 		}
 		p.onDead(Unprocessed, d.Event, err)
@@ -111,7 +121,7 @@ func (p *Pipeline) handle(ctx context.Context, d event.Delivery, mode ParkMode) 
 }
 
 // run takes an event through the pipeline; poisoned decides on one that a processor failed on.
-func (p *Pipeline) run(ctx context.Context, pl *plan, e event.Event, mode ParkMode, poisoned func(err error) error) error {
+func (p *Pipeline) run(ctx context.Context, pl *plan, e event.Event, w way, poisoned func(err error) error) error {
 	key := keyOf(e)
 	accepted := p.memory.recall(key)
 	processed, err := p.process(ctx, pl, e)
@@ -121,7 +131,7 @@ func (p *Pipeline) run(ctx context.Context, pl *plan, e event.Event, mode ParkMo
 	case err != nil:
 		err = poisoned(err)
 	default:
-		err = p.dispatch(ctx, pl, key, processed, mode, accepted)
+		err = p.dispatch(ctx, pl, key, processed, w, accepted)
 	}
 	if err == nil && accepted != nil {
 		p.memory.forget(key)
@@ -158,40 +168,70 @@ type result struct {
 }
 
 // dispatch brings e to every route that wants it and has not accepted it yet: it is sent there, or parked.
-// With an error it remembers which sinks accepted it.
-func (p *Pipeline) dispatch(ctx context.Context, pl *plan, key memoryKey, e event.Event, mode ParkMode, before sinkSet) error {
+// With an error it remembers which sinks accepted it, or have it parked.
+func (p *Pipeline) dispatch(ctx context.Context, pl *plan, key memoryKey, e event.Event, w way, before sinkSet) error {
 	results, wanted := pl.match(ctx, e, before)
 	if !wanted {
 		p.onUnrouted(p.unrouted.add(e.Type))
 		return nil
 	}
-	if p.parker != nil && mode == ParkEverything {
-		return p.parkAt(ctx, pl, e, mode, results)
+	storing := p.parker != nil && w.mode == ParkEverything
+	var settled sinkSet // the sinks that need it no more
+	if storing && w.patience > 0 {
+		var all bool
+		if settled, all = p.storeFirst(ctx, pl, e, w.patience, results); all {
+			return nil
+		}
+		storing = false
 	}
-	p.fanOut(ctx, pl, e, results)
+	if !storing {
+		p.fanOut(ctx, pl, e, results)
+	}
 
 	var errs []error
-	var accepted sinkSet
 	for i, res := range results {
 		switch {
 		case res.err != nil:
 			errs = append(errs, pl.routes[i].named(res.err))
-		case res.target:
-			accepted = append(accepted, pl.routes[i].Name)
+		case res.target && !storing:
+			settled = append(settled, pl.routes[i].Name)
 		}
 	}
 	failed := errors.Join(errs...)
-	if failed != nil && p.parker != nil && !errors.Is(failed, retry.ErrEnding) {
-		err := p.parkAt(ctx, pl, e, mode, results)
+	if p.parker != nil && (storing || failed != nil && !errors.Is(failed, retry.ErrEnding)) {
+		stored, err := p.parkAt(ctx, pl, e, storing, results)
 		if err == nil {
 			return nil
 		}
+		settled = append(settled, stored...)
 		failed = errors.Join(failed, err)
 	}
-	if failed != nil && accepted != nil {
-		p.memory.add(key, accepted)
+	if failed != nil && settled != nil {
+		p.memory.add(key, settled)
 	}
 	return failed
+}
+
+// storeFirst parks e for all targets in results, as far as that succeeds within patience, and takes those out of
+// results. all reports that it did for each.
+func (p *Pipeline) storeFirst(ctx context.Context, pl *plan, e event.Event, patience time.Duration, results []result) (stored sinkSet, all bool) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	parcels := p.parcels(pl, e, true, results)
+	left, _ := p.put(ctx, pl, parcels) // which has logged the error
+	for _, r := range pl.routes {
+		of := func(parcel event.Parcel) bool { return parcel.Sink == r.Name }
+		if slices.ContainsFunc(parcels, of) && !slices.ContainsFunc(left, of) {
+			stored = append(stored, r.Name)
+		}
+	}
+	p.reportDead(pl, e, results, stored.has)
+	for i, r := range pl.routes {
+		if stored.has(r.Name) {
+			results[i] = result{}
+		}
+	}
+	return stored, len(left) == 0
 }
 
 // match decides which routes e goes to; wanted reports whether there is any, now or before.

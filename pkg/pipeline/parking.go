@@ -2,7 +2,11 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
+	"strings"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -43,8 +47,9 @@ const Unprocessed = "-"
 // of Unprocessed.
 //
 // The retries within the lease are then short: 3 attempts within 5 s, unless Route.Retry says how many. An
-// event that cannot be stored is not settled; Handle goes on trying until its context ends, so that a
-// store that is full or away ends the pulls, for want of places.
+// event that cannot be stored for one sink is stored for the others all the same, and is not settled. Handle goes
+// on trying until its context ends, so that a store that is full or away ends the pulls, for want of places; but for a
+// second only where another sink is up, which could make use of the place.
 func WithParking(parker Parker, mode ParkMode) Option {
 	return func(p *Pipeline) { p.parker, p.parkMode = parker, mode }
 }
@@ -71,6 +76,9 @@ func Observe(f func(sink string, d time.Duration, err error)) Option {
 const (
 	// parkingTime is kept free at the end of a lease to store what was not sent.
 	parkingTime = 3 * time.Second
+	// holdTime is how long an event that cannot be parked holds a place that another sink could use: a relay
+	// goes on at so many events a second as it has places.
+	holdTime = time.Second
 	// afterStop is how long storing goes on when the grace of a stop is over. The relay's own limits
 	// count on no more than that.
 	afterStop = 1500 * time.Millisecond
@@ -86,12 +94,12 @@ func leaveTimeToPark(ctx context.Context) (context.Context, context.CancelFunc) 
 	return context.WithDeadline(ctx, deadline.Add(-parkingTime))
 }
 
-// parcels are those of the routes that did not accept e; in results without errors, of all targets.
-func (p *Pipeline) parcels(pl *plan, e event.Event, mode ParkMode, results []result) []event.Parcel {
+// parcels are those of the routes that did not accept e; with all, of the targets that it was not sent to, too.
+func (p *Pipeline) parcels(pl *plan, e event.Event, all bool, results []result) []event.Parcel {
 	now := time.Now()
-	var all []event.Parcel
+	var parcels []event.Parcel
 	for i, res := range results {
-		if res.err == nil && (!res.target || mode != ParkEverything) {
+		if res.err == nil && (!res.target || !all) {
 			continue
 		}
 		r := pl.routes[i]
@@ -104,9 +112,9 @@ func (p *Pipeline) parcels(pl *plan, e event.Event, mode ParkMode, results []res
 		case res.failures > 0:
 			parcel.Next = now.Add(r.Parcels.Wait(res.failures, res.err))
 		}
-		all = append(all, parcel)
+		parcels = append(parcels, parcel)
 	}
-	return all
+	return parcels
 }
 
 func unprocessed(e event.Event, err error) event.Parcel {
@@ -115,41 +123,104 @@ func unprocessed(e event.Event, err error) event.Parcel {
 	return event.Parcel{Event: e, Sink: Unprocessed, State: event.ParcelDead, Attempts: 1, FirstError: text, LastError: text, Next: now, Created: now, Updated: now}
 }
 
-// parkAt stores e for the routes that did not accept it; see parcels.
-func (p *Pipeline) parkAt(ctx context.Context, pl *plan, e event.Event, mode ParkMode, results []result) error {
-	if err := p.park(ctx, pl, p.parcels(pl, e, mode, results)...); err != nil {
-		return err
-	}
+// parkAt stores e for the routes that did not accept it; see parcels and park.
+func (p *Pipeline) parkAt(ctx context.Context, pl *plan, e event.Event, all bool, results []result) (stored sinkSet, err error) {
+	stored, err = p.park(ctx, pl, p.parcels(pl, e, all, results)...)
+	p.reportDead(pl, e, results, func(sink string) bool { return err == nil || stored.has(sink) })
+	return stored, err
+}
+
+// reportDead reports the dead letters among results that are stored.
+func (p *Pipeline) reportDead(pl *plan, e event.Event, results []result, stored func(sink string) bool) {
 	for i, res := range results {
-		if retry.IsPermanent(res.err) {
+		if retry.IsPermanent(res.err) && stored(pl.routes[i].Name) {
 			p.onDead(pl.routes[i].Name, e, res.err)
 		}
 	}
-	return nil
 }
 
-// park stores the parcels of one event. It tries until ctx ends, whatever the error: as long as nothing
-// can be stored, nothing should be pulled.
-func (p *Pipeline) park(ctx context.Context, pl *plan, parcels ...event.Parcel) error {
+// park stores the parcels of one event, and tries again whatever the error is: as long as nothing can be stored,
+// nothing should be pulled. It ends with ctx, or after holdTime if a sink is up that has no part in this. With an
+// error it returns the sinks whose parcels are stored.
+func (p *Pipeline) park(ctx context.Context, pl *plan, parcels ...event.Parcel) (stored sinkSet, err error) {
 	ctx, cancel := outlive(ctx, afterStop)
 	defer cancel()
-	pause := parkRetry.Backoff()
-	for {
-		err := p.parker.Put(ctx, parcels...)
-		if err == nil {
-			break
+	began, pause := time.Now(), parkRetry.Backoff()
+	for left := parcels; ; {
+		if left, err = p.put(ctx, pl, left); err == nil {
+			return nil, nil
 		}
-		if p.parking.Fail(err) {
-			p.log.Error("cannot store events; trying again, and pulling no more of them than there are places", failure(err)...)
+		wait := max(pause.Next(), time.Millisecond)
+		if pl.upBeside(left) {
+			wait = min(wait, holdTime-time.Since(began))
 		}
-		if retry.Sleep(ctx, pause.Next()) != nil {
-			return fmt.Errorf("cannot store the event: %w", err)
+		if wait > 0 && retry.Sleep(ctx, wait) == nil {
+			continue
+		}
+		for _, parcel := range parcels {
+			if !slices.ContainsFunc(left, func(l event.Parcel) bool { return l.Sink == parcel.Sink }) {
+				stored = append(stored, parcel.Sink)
+			}
+		}
+		return stored, fmt.Errorf("cannot store the event: %w", err)
+	}
+}
+
+// upBeside reports whether a sink is up that none of the parcels is for.
+func (pl *plan) upBeside(parcels []event.Parcel) bool {
+	return slices.ContainsFunc(pl.routes, func(r *route) bool {
+		return (r.breaker == nil || r.breaker.stats().State == "closed") &&
+			!slices.ContainsFunc(parcels, func(parcel event.Parcel) bool { return parcel.Sink == r.Name })
+	})
+}
+
+// put stores the parcels of one event in one transaction. Where that fails it stores those that can be stored by
+// themselves: a sink whose share of the store is used up keeps out no other. It returns those that are left, and why.
+func (p *Pipeline) put(ctx context.Context, pl *plan, parcels []event.Parcel) (left []event.Parcel, err error) {
+	if err = p.parker.Put(ctx, parcels...); err == nil {
+		p.parked(pl, parcels)
+		return nil, nil
+	}
+	errs := make([]error, len(parcels))
+	if len(parcels) == 1 || ctx.Err() != nil {
+		for i := range errs {
+			errs[i] = err
+		}
+	} else {
+		var each sync.WaitGroup
+		for i, parcel := range parcels {
+			each.Go(func() { errs[i] = p.parker.Put(ctx, parcel) })
+		}
+		each.Wait()
+	}
+	for i, parcel := range parcels {
+		if errs[i] == nil {
+			p.parked(pl, parcels[i:i+1])
+			continue
+		}
+		left = append(left, parcel)
+		if p.streak(pl, parcel.Sink).Fail(errs[i]) {
+			p.log.Error("cannot store events of a sink", append(failure(errs[i]), zap.String("sink", parcel.Sink))...)
 		}
 	}
-	if failures, lasted := p.parking.End(); failures > 0 {
-		p.log.Info("storing events again", zap.Int("failures", failures), zap.Duration("lasted", lasted))
+	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(event.ParcelError(a), event.ParcelError(b)) })
+	return left, errors.Join(slices.CompactFunc(errs, func(a, b error) bool { return event.ParcelError(a) == event.ParcelError(b) })...)
+}
+
+// streak is that of the sink's parcels which cannot be stored.
+func (p *Pipeline) streak(pl *plan, sink string) *retry.Streak {
+	if r := pl.route(sink); r != nil {
+		return &r.parking
 	}
+	return &p.parking
+}
+
+// parked counts and reports parcels that were stored.
+func (p *Pipeline) parked(pl *plan, parcels []event.Parcel) {
 	for _, parcel := range parcels {
+		if failures, lasted := p.streak(pl, parcel.Sink).End(); failures > 0 {
+			p.log.Info("storing events of a sink again", zap.String("sink", parcel.Sink), zap.Int("failures", failures), zap.Duration("lasted", lasted))
+		}
 		r := pl.route(parcel.Sink)
 		if r == nil { // Unprocessed, which is counted where the processor failed
 			continue
@@ -163,7 +234,6 @@ func (p *Pipeline) park(ctx context.Context, pl *plan, parcels ...event.Parcel) 
 			p.onParked(parcel.Sink)
 		}
 	}
-	return nil
 }
 
 // outlive is a context with ctx's deadline that lasts d longer than ctx when that is cancelled.

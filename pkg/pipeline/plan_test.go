@@ -169,7 +169,7 @@ func TestStore(t *testing.T) {
 	p, err := New(nil, nil, []Route{{Name: "a", Sink: a}, {Name: "b", Sink: b, When: condition(t, `type == "Other"`)}}, WithParking(park, ParkFailures))
 	require.NoError(t, err)
 	d := event.Delivery{Event: parse(t, bare)}
-	require.NoError(t, p.Store(t.Context(), d))
+	require.NoError(t, p.Store(t.Context(), d, time.Second))
 	require.Len(t, parked, 1)
 	require.Equal(t, "a", parked[0].Sink)
 	require.Equal(t, event.ParcelWaiting, parked[0].State)
@@ -180,6 +180,6 @@ func TestStore(t *testing.T) {
 
 	without, err := New(nil, nil, []Route{{Name: "a", Sink: a}})
 	require.NoError(t, err)
-	require.NoError(t, without.Store(t.Context(), d))
+	require.NoError(t, without.Store(t.Context(), d, time.Second))
 	require.EqualValues(t, 2, a.sent.Load())
 }

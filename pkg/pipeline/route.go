@@ -65,6 +65,7 @@ type route struct {
 
 	streak                                        retry.Streak // of failures; refusals are none
 	refusals                                      refusals
+	parking                                       retry.Streak // of its parcels that cannot be stored
 	sent, failed, attempts, skipped, deduplicated atomic.Uint64
 	parked, dead                                  atomic.Uint64
 }

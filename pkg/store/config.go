@@ -30,12 +30,13 @@ type Config struct {
 	MaxConns   int           `mapstructure:"max_conns" default:"8" doc:"postgres: most connections of this vodrelay, 2 to 100."`
 	MaxParcels int64         `mapstructure:"max_parcels" default:"10000000" doc:"Most parcels, waiting and dead; 0: no limit. When it is reached, events stay in VOD's queue. With postgres it is exact to the transactions under way."`
 	MaxBytes   int64         `mapstructure:"max_bytes" default:"17179869184" doc:"Most bytes of the events in all parcels; 0: no limit. SQLite's write-ahead log counts, too, with what it has beyond 32 MiB. The disk holds up to twice as much. When it is reached, events stay in VOD's queue."`
+	MaxShare   int           `mapstructure:"max_share" default:"50" doc:"Largest part of max_parcels and of max_bytes, in percent, that the parcels of one sink may take, so that a target that is down leaves room for the others. When it is reached, events for that sink stay in VOD's queue and the other sinks go on. 0, and where a single sink is configured: no limit."`
 	Retention  time.Duration `mapstructure:"retention" default:"0s" doc:"How long a dead letter is kept after it died, such as 720h; 0: until it is dropped."`
 }
 
 // DefaultConfig is SQLite in the state directory.
 func DefaultConfig() Config {
-	return Config{Driver: DriverSQLite, MaxConns: 8, MaxParcels: 10_000_000, MaxBytes: 16 << 30}
+	return Config{Driver: DriverSQLite, MaxConns: 8, MaxParcels: 10_000_000, MaxBytes: 16 << 30, MaxShare: 50}
 }
 
 // Validate reports every value that makes no sense. It opens nothing.
@@ -81,6 +82,9 @@ func (c Config) Validate() error {
 	}
 	if c.MaxBytes < 0 {
 		fail("max_bytes: %d: must be 0 (no limit) or more", c.MaxBytes)
+	}
+	if c.MaxShare < 0 || c.MaxShare > 100 {
+		fail("max_share: %d: must be from 1 to 100, or 0 (no limit)", c.MaxShare)
 	}
 	if c.Retention < 0 {
 		fail("retention: %s: must be 0 (until dropped) or more", c.Retention)

@@ -30,7 +30,7 @@ func TestValidate(t *testing.T) {
 		{Config{Driver: DriverPostgres, Path: "x", MaxConns: 1}, []string{`url: "": driver postgres needs`, `max_conns: 1: must be from 2 to 100`, `path: "x": is used by driver sqlite only`}},
 		{Config{Driver: DriverPostgres, URL: "postgres://h/db", URLFile: "f", MaxConns: 8}, []string{`url_file: is set beside url`}},
 		{Config{Driver: DriverPostgres, URL: "postgres://u:canary@h:port/db", MaxConns: 8}, []string{`url: (hidden): cannot be read`}},
-		{Config{Driver: DriverNone, MaxParcels: -1, MaxBytes: -1, Retention: -time.Second}, []string{`max_parcels: -1`, `max_bytes: -1`, `retention: -1s`}},
+		{Config{Driver: DriverNone, MaxParcels: -1, MaxBytes: -1, MaxShare: 101, Retention: -time.Second}, []string{`max_parcels: -1`, `max_bytes: -1`, `max_share: 101`, `retention: -1s`}},
 	} {
 		err := c.cfg.Validate()
 		require.Error(t, err)

@@ -57,7 +57,7 @@ type txn struct {
 	now   int64 // of its begin
 	shard int64
 	// stored is what was in the store at the first question for it.
-	stored *sum
+	stored holdings
 	delta  map[group]sum
 }
 
@@ -167,23 +167,6 @@ func (t *txn) exec(ctx context.Context, query string, args ...any) (int64, error
 func (t *txn) count(sink, state string, parcels, bytes int64) {
 	g := group{sink, state}
 	t.delta[g] = t.delta[g].plus(sum{parcels, bytes})
-}
-
-// total is what the store holds now, with this transaction's changes.
-func (t *txn) total(ctx context.Context) (sum, error) {
-	if t.stored == nil {
-		var s sum
-		const query = `SELECT CAST(COALESCE(SUM(parcels), 0) AS BIGINT), CAST(COALESCE(SUM(bytes), 0) AS BIGINT) FROM vodrelay_totals`
-		if err := t.tx.QueryRowContext(ctx, query).Scan(&s.parcels, &s.bytes); err != nil {
-			return sum{}, err
-		}
-		t.stored = &s
-	}
-	all := *t.stored
-	for _, d := range t.delta {
-		all = all.plus(d)
-	}
-	return all, nil
 }
 
 // try runs do so that its changes can be taken back without the rest of the transaction: keep says whether

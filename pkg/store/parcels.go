@@ -62,8 +62,9 @@ const chunk = 500
 
 // Put stores the parcels, all or none of them. What has the key of a parcel that is there already is left
 // out: that one goes on as it is. A parcel without a state is waiting, one without Created was made now, and
-// one without Next is due since it was created. The error wraps ErrFull when there is no room, and ErrLost when
-// the file that they are in is not the store any more. When ctx is done first, they may be stored all the same.
+// one without Next is due since it was created. The error wraps ErrFull when there is no room in the store, or in the
+// share of one of the sinks, which it names then, and ErrLost when the file that they are in is not the store any
+// more. When ctx is done first, they may be stored all the same.
 func (s *Store) Put(ctx context.Context, parcels ...event.Parcel) error {
 	_, err := s.put(ctx, parcels)
 	return err
@@ -74,7 +75,7 @@ func (s *Store) put(ctx context.Context, parcels []event.Parcel) (int64, error) 
 	if len(parcels) == 0 {
 		return 0, nil
 	}
-	now, size := time.Now(), int64(0)
+	now, need := time.Now(), make(holdings)
 	rows := make([][]any, len(parcels))
 	sorted := slices.Clone(parcels)
 	// Transactions that lock the same keys in the same order cannot block each other.
@@ -86,7 +87,7 @@ func (s *Store) put(ctx context.Context, parcels []event.Parcel) (int64, error) 
 		if err := complete(p, now); err != nil {
 			return 0, retry.Permanent(fmt.Errorf("store: %w", err))
 		}
-		size += int64(len(p.Raw))
+		need.add(toText(p.Sink), sum{1, int64(len(p.Raw))})
 		rows[i] = []any{
 			int64(p.SubAppID), toText(p.ID), toText(p.Sink), toText(p.Type), string(p.State), int64(p.Attempts),
 			toMillis(p.Created), toMillis(p.Updated), toMillis(p.Next), errorText(p.FirstError), errorText(p.LastError), bytesOf(p.Raw),
@@ -94,39 +95,41 @@ func (s *Store) put(ctx context.Context, parcels []event.Parcel) (int64, error) 
 	}
 	var added int64
 	err := s.keep(ctx, len(rows), func(ctx context.Context, t *txn) error {
+		grown := make(holdings)
 		insert := func() error {
 			added = 0
+			clear(grown)
 			return t.db.change(ctx, t, insertParcel, rows, func(i int) {
-				t.count(toText(sorted[i].Sink), string(sorted[i].State), 1, int64(len(sorted[i].Raw)))
+				sink, size := toText(sorted[i].Sink), int64(len(sorted[i].Raw))
+				t.count(sink, string(sorted[i].State), 1, size)
+				grown.add(sink, sum{1, size})
 				added++
 			})
 		}
 		if s.cfg.MaxParcels == 0 && s.cfg.MaxBytes == 0 {
 			return insert()
 		}
-		before, err := t.total(ctx)
+		before, err := t.held(ctx)
 		if err != nil {
 			return err
 		}
-		if err := s.fullByLog(before.bytes); err != nil {
+		if err := s.fullByLog(before.total().bytes); err != nil {
 			return err
 		}
-		if s.fits(before.plus(sum{int64(len(rows)), size})) {
+		if s.room(before, need) == nil {
 			return insert()
 		}
 		// Some may be there already, and need no room.
-		var after sum
+		var full error
 		err = t.try(ctx, func() (keep bool, err error) {
 			if err := insert(); err != nil {
 				return false, err
 			}
-			after, err = t.total(ctx)
-			return added == 0 || s.fits(after), err
+			full = s.room(before, grown)
+			return added == 0 || full == nil, nil
 		})
-		if err == nil && added > 0 && !s.fits(after) {
-			return refusal{retry.WithHint(
-				fmt.Errorf("%w: %d parcels with %d bytes (max_parcels %d, max_bytes %d)", ErrFull, before.parcels, before.bytes, s.cfg.MaxParcels, s.cfg.MaxBytes),
-				"bring the failing sinks back, drop dead letters (vodrelay parcels drop), or raise max_parcels and max_bytes; events stay in VOD's queue meanwhile")}
+		if err == nil && added > 0 && full != nil {
+			return refusal{full}
 		}
 		return err
 	})
@@ -134,10 +137,6 @@ func (s *Store) put(ctx context.Context, parcels []event.Parcel) (int64, error) 
 		return 0, err
 	}
 	return added, nil
-}
-
-func (s *Store) fits(held sum) bool {
-	return (s.cfg.MaxParcels == 0 || held.parcels <= s.cfg.MaxParcels) && (s.cfg.MaxBytes == 0 || held.bytes <= s.cfg.MaxBytes)
 }
 
 // complete fills in what a parcel may leave open.

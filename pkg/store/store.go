@@ -31,6 +31,7 @@ type Store struct {
 	db     *database
 	writer *writer
 	owner  string // of claims, different for every Store
+	sinks  func() int
 	// remembered counts RememberSettled, whose cleaning up is not worth doing every time.
 	remembered atomic.Uint64
 	closeOnce  sync.Once
@@ -43,6 +44,7 @@ type Option func(*options)
 type options struct {
 	admin      bool
 	checked    bool
+	sinks      func() int
 	migrations [][]string
 }
 
@@ -54,12 +56,16 @@ func Admin() Option { return func(o *options) { o.admin = true } }
 // does.
 func Checked() Option { return func(o *options) { o.checked = true } }
 
+// Sinks says how many sinks are configured, which is asked whenever parcels are stored: with more than one, none may take
+// more than its share (Config.MaxShare). Without this option there is no limit to a share.
+func Sinks(count func() int) Option { return func(o *options) { o.sinks = count } }
+
 // Open connects to the store, brings its tables to this version, and takes the daemon's role on an SQLite
 // file, which only one process at a time can have: ErrLocked. log may be nil. An error that is not
 // permanent, such as a server that cannot be reached, is worth another call later; a file that is damaged, or
 // that is not what it was, is permanent.
 func Open(ctx context.Context, cfg Config, log *zap.Logger, opts ...Option) (*Store, error) {
-	o := options{migrations: migrations}
+	o := options{migrations: migrations, sinks: func() int { return 0 }}
 	for _, opt := range opts {
 		opt(&o)
 	}
@@ -69,7 +75,7 @@ func Open(ctx context.Context, cfg Config, log *zap.Logger, opts ...Option) (*St
 	if err := cfg.Validate(); err != nil {
 		return nil, retry.Permanent(fmt.Errorf("store: %w", err))
 	}
-	s := &Store{cfg: cfg, log: log}
+	s := &Store{cfg: cfg, log: log, sinks: o.sinks}
 	if err := s.open(ctx, o); err != nil {
 		secret := ""
 		if s.db != nil {

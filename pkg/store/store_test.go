@@ -29,6 +29,7 @@ func TestContract(t *testing.T) {
 		{"a parcel comes back as it was put", testRoundTrip},
 		{"a key is stored once", testOnce},
 		{"put is all or nothing", testAllOrNothing},
+		{"a sink has its share", testShare},
 		{"what is put is checked", testInvalid},
 		{"claims come in order and only once", testClaim},
 		{"a claim runs out", testClaimRunsOut},

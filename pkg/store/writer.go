@@ -13,9 +13,9 @@ import (
 )
 
 const (
-	queueLength = 1024 // writes that wait; a further one waits for a place
+	queueLength = 1024        // writes that wait; a further one waits for a place
 	resultTime  = time.Second // how long a result that matters is waited for after its caller gave up
-	groupRows   = 2048 // a transaction is not made longer than this, unless by its last write
+	groupRows   = 2048        // a transaction is not made longer than this, unless by its last write
 )
 
 // writer commits the writes of many callers together: while one transaction is on its way to the disk,
