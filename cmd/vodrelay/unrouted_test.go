@@ -22,7 +22,7 @@ func TestADrainSaysWhatNoSinkWanted(t *testing.T) {
 	require.Equal(t, exitDone, code, log)
 	require.Contains(t, out, `"NewFileUploaded" is no event type that VOD documents`)
 	require.Contains(t, out, "did you mean NewFileUpload?")
-	p := start(t, environ, "drain")
+	p := start(t, environ, "drain", "--quiet-for", "0")
 	require.Equal(t, exitDone, p.wait())
 	require.Empty(t, p.stdout.String())
 	require.Contains(t, p.stderr.String(), `"wanted_by_no_sink":150`)
