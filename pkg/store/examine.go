@@ -72,6 +72,25 @@ func alone(path string) error {
 	return nil
 }
 
+// rollBack has SQLite take back a change that a kill cut short before the database had a write-ahead log: the very
+// first ones, which go through a rollback journal. Until then the database is not whole, and cannot be opened for
+// reading only.
+func (g *guard) rollBack(ctx context.Context) (err error) {
+	if info, err := os.Stat(g.path + "-journal"); err != nil || info.Size() == 0 {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	}
+	pool, err := sql.Open("sqlite", address(g.path, "mode=rw&_pragma=busy_timeout(10000)"))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, pool.Close()) }()
+	var tables int
+	return pool.QueryRowContext(ctx, `SELECT COUNT(*) FROM sqlite_schema`).Scan(&tables)
+}
+
 // examine looks at the database and its write-ahead log before SQLite does, which plays a log back that is
 // not the database's own, and passes over what it cannot read.
 func (g *guard) examine(ctx context.Context) error {

@@ -4,6 +4,7 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -330,4 +331,33 @@ func TestStartWithDamage(t *testing.T) {
 			require.EqualValues(t, all+390, waiting)
 		}
 	})
+}
+
+// TestStartAfterAKillAtTheVeryBeginning: the first changes of a new file go through a rollback journal. A kill leaves
+// the file half written beside it, which is no damage.
+func TestStartAfterAKillAtTheVeryBeginning(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "young.db")
+	db, err := sql.Open("sqlite", address(path, "_pragma=cache_size(2)"))
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = db.Close() })
+	db.SetMaxOpenConns(1)
+	exec := func(query string) {
+		_, err := db.ExecContext(t.Context(), query)
+		require.NoError(t, err)
+	}
+	exec(`CREATE TABLE young (n INTEGER PRIMARY KEY, text TEXT)`)
+	exec(`WITH RECURSIVE c (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 500) INSERT INTO young SELECT n, hex(randomblob(200)) FROM c`)
+	exec(`BEGIN IMMEDIATE`)
+	exec(`UPDATE young SET text = 'half'`) // more than the cache holds, so the journal and the file are written
+	cfg := sqliteConfig(t)
+	require.NoError(t, os.MkdirAll(filepath.Dir(cfg.Path), 0o700))
+	copyFile(t, path, cfg.Path)
+	copyFile(t, path+"-journal", cfg.Path+"-journal")
+	exec(`ROLLBACK`)
+
+	s := open(t, cfg)
+	var half int
+	require.NoError(t, s.db.read.QueryRowContext(t.Context(), `SELECT COUNT(*) FROM young WHERE text = 'half'`).Scan(&half))
+	require.Zero(t, half, "SQLite took the change back")
+	require.NoError(t, s.Put(t.Context(), parcels(0, 10, "site")...))
 }

@@ -39,7 +39,10 @@ func openSQLite(ctx context.Context, path string, o options, log *zap.Logger) (*
 	if err != nil {
 		return nil, err
 	}
-	err = g.examine(ctx)
+	err = g.rollBack(ctx)
+	if err == nil {
+		err = g.examine(ctx)
+	}
 	if err == nil && (!o.admin || o.checked) {
 		err = g.check(ctx)
 	}
