@@ -154,3 +154,41 @@ func (m *marks) failed(ctx context.Context, err error, wishes map[settledKey]mar
 		}
 	}
 }
+
+// keepMarks starts the memory of settled events; the function that it returns ends it.
+func (r *Relay) keepMarks(ctx context.Context) (end func()) {
+	if r.marks == nil {
+		return func() {}
+	}
+	restore := func(ctx context.Context) {
+		for _, q := range r.queues {
+			q.hand.restore(r.marks.load(ctx, q.subAppID))
+		}
+	}
+	open := r.isOpen()
+	for _, q := range r.queues {
+		q.hand.marks = r.marks
+		if !open {
+			q.hand.early = make(map[string]struct{})
+		}
+	}
+	if open {
+		restore(ctx) // before the first pull
+	}
+	writing, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	var writer sync.WaitGroup
+	writer.Go(func() {
+		if !open {
+			if !r.storeOpened(writing) {
+				return
+			}
+			restore(writing)
+		}
+		r.marks.run(writing, func() {
+			for _, q := range r.queues {
+				q.hand.expire()
+			}
+		})
+	})
+	return func() { cancel(); writer.Wait() }
+}

@@ -6,7 +6,6 @@ package relay
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -72,55 +71,8 @@ const (
 	youngPoll = time.Second
 )
 
-// maxInHandLimit is the largest Config.MaxInHand.
-const maxInHandLimit = 1 << 20
-
 // confirmMargin is kept free at the end of each lease for the confirm itself and a retry of it.
 const confirmMargin = 4 * time.Second
-
-// Config bounds the engine.
-type Config struct {
-	MaxInHand int `mapstructure:"max_in_hand" default:"1024" doc:"Most events that are pulled and not yet confirmed, over all applications. At least 32 for each application, at most 1048576."`
-	// Confirm is when an event is confirmed. The handler brings it about; the engine is the same for both.
-	Confirm   string        `mapstructure:"confirm" default:"handled" enum:"handled,stored" doc:"When an event is confirmed. handled: every sink has accepted it, or it is in the store for those that have not. stored: it is in the store, and sent from there, so that a sink may take hours."`
-	StopGrace time.Duration `mapstructure:"stop_grace" default:"17s" doc:"How long a stop lets work in hand go on before it is cancelled. At most 17s, so that a stop ends within 25s, and so within the 30s that Kubernetes grants."`
-	// RateLimit is the most requests per second to each API, over all applications; 0 for no limit. It is
-	// configured as vod.rate_limit.
-	RateLimit float64 `mapstructure:"-"`
-}
-
-// The values of Config.Confirm. Empty counts as ConfirmHandled.
-const (
-	ConfirmHandled = "handled"
-	ConfirmStored  = "stored"
-)
-
-// DefaultConfig is the configuration for the documented quota of 100 requests per second for each API.
-// Its 1,024 places keep that rate up to a round trip of 250 ms.
-func DefaultConfig() Config {
-	return Config{MaxInHand: 1024, Confirm: ConfirmHandled, StopGrace: MaxStopGrace, RateLimit: 100}
-}
-
-// Validate reports every value that makes no sense.
-func (c Config) Validate() error {
-	var errs []error
-	if c.MaxInHand < event.MaxBatch {
-		errs = append(errs, fmt.Errorf("max_in_hand: %d: must be at least %d, one full batch", c.MaxInHand, event.MaxBatch))
-	}
-	if c.MaxInHand > maxInHandLimit {
-		errs = append(errs, fmt.Errorf("max_in_hand: %d: must be at most %d", c.MaxInHand, maxInHandLimit))
-	}
-	if c.Confirm != "" && c.Confirm != ConfirmHandled && c.Confirm != ConfirmStored {
-		errs = append(errs, fmt.Errorf("confirm: %q: must be %s or %s", c.Confirm, ConfirmHandled, ConfirmStored))
-	}
-	if c.StopGrace < 0 || c.StopGrace > MaxStopGrace {
-		errs = append(errs, fmt.Errorf("stop_grace: %s: must be between 0s and %s, so that a stop ends within %s", c.StopGrace, MaxStopGrace, StopLimit))
-	}
-	if c.RateLimit < 0 {
-		errs = append(errs, fmt.Errorf("rate_limit: %g: must be 0 (no limit) or more", c.RateLimit))
-	}
-	return errors.Join(errs...)
-}
 
 // Relay moves events from sources to a handler.
 type Relay struct {
@@ -180,22 +132,6 @@ func New(cfg Config, log *zap.Logger, handler Handler, sources ...Source) (*Rela
 		r.queues = append(r.queues, newQueue(r, source))
 	}
 	return r, nil
-}
-
-// ValidateFor is Validate, for a relay with this number of sources.
-func (c Config) ValidateFor(sources int) error {
-	err := c.Validate()
-	if need := 2 * event.MaxBatch * sources; sources > 1 && c.MaxInHand >= event.MaxBatch && c.MaxInHand < need {
-		err = errors.Join(err, fmt.Errorf("max_in_hand: %d: must be at least %d for %d applications", c.MaxInHand, need, sources))
-	}
-	return err
-}
-
-func (c Config) limit() rate.Limit {
-	if c.RateLimit > 0 {
-		return rate.Limit(c.RateLimit)
-	}
-	return rate.Inf
 }
 
 // Reconfigure changes the limits, also while the relay runs. Fewer places come about as events leave them.
@@ -340,44 +276,6 @@ func (r *Relay) run(ctx context.Context, drains []*drain) error {
 		return fatal.err
 	}
 	return nil
-}
-
-// keepMarks starts the memory of settled events; the function that it returns ends it.
-func (r *Relay) keepMarks(ctx context.Context) (end func()) {
-	if r.marks == nil {
-		return func() {}
-	}
-	restore := func(ctx context.Context) {
-		for _, q := range r.queues {
-			q.hand.restore(r.marks.load(ctx, q.subAppID))
-		}
-	}
-	open := r.isOpen()
-	for _, q := range r.queues {
-		q.hand.marks = r.marks
-		if !open {
-			q.hand.early = make(map[string]struct{})
-		}
-	}
-	if open {
-		restore(ctx) // before the first pull
-	}
-	writing, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	var writer sync.WaitGroup
-	writer.Go(func() {
-		if !open {
-			if !r.storeOpened(writing) {
-				return
-			}
-			restore(writing)
-		}
-		r.marks.run(writing, func() {
-			for _, q := range r.queues {
-				q.hand.expire()
-			}
-		})
-	})
-	return func() { cancel(); writer.Wait() }
 }
 
 // graceful gives the work in hand its time after a stop, and reports whether that was not enough.
