@@ -642,32 +642,30 @@ func TestSchedulerTriesAgainWhenItIsDue(t *testing.T) {
 // due when one is accepted.
 func TestSchedulerTakesARefusalForNoRecovery(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		released, dead := 0, 0
+		var released, dead, attempts atomic.Int64
 		store := &relaytest.Parcels{Fault: func(_ context.Context, call string) error {
 			if call == "ReleaseSink" {
-				released++
+				released.Add(1)
 			}
 			return nil
 		}}
 		put(t, store, 20, "site")
-		attempts := 0
 		g := &target{answer: func(context.Context, string, event.Event) error {
-			attempts++
-			switch {
-			case attempts <= 4:
+			switch n := attempts.Add(1); {
+			case n <= 4:
 				return retry.After(fmt.Errorf("%w: down", retry.ErrNotTried), 10*time.Second)
-			case attempts <= 7:
-				require.Zero(t, released)
+			case n <= 7:
+				require.Zero(t, released.Load())
 				return retry.Permanent(errDown)
 			}
 			return nil
 		}}
 		s := relay.NewScheduler(nil, store, g.deliver, []relay.Lane{{Sink: "site", Concurrency: 4}})
-		s.OnDead(func(string, event.Event, error) { dead++ })
+		s.OnDead(func(string, event.Event, error) { dead.Add(1) })
 		stop := schedule(t, s)
 		pass(11 * time.Second)
 		require.Len(t, g.accepted(), 17)
-		require.Equal(t, []int{3, 1}, []int{dead, released})
+		require.Equal(t, []int64{3, 1}, []int64{dead.Load(), released.Load()})
 		stop()
 	})
 }
