@@ -139,10 +139,21 @@ func started(t *testing.T) {
 	contains(t, shell("vodrelay parcels list"), "0 waiting")
 }
 
-// eventsArrive waits until the file has n lines.
+// eventsArrive waits until the file has n lines, and all events are confirmed.
 func eventsArrive(t *testing.T, n int) {
 	t.Helper()
 	waitFor(t, fmt.Sprintf("%d events are in the file", n), func() bool { return shell("wc -l <"+events) == fmt.Sprint(n) })
+	// What is killed before its confirms would get the events again.
+	waitFor(t, "they are confirmed", func() bool {
+		reply, err := http.Get("http://127.0.0.1:9090/_emulator/state")
+		check(t, err)
+		defer reply.Body.Close()
+		var state struct {
+			Total struct{ Ready, Leased int }
+		}
+		check(t, json.NewDecoder(reply.Body).Decode(&state))
+		return state.Total.Ready+state.Total.Leased == 0
+	})
 }
 
 // publish puts n events into the queue.
