@@ -22,7 +22,7 @@ package: ## build the deb and the rpm into dist
 
 test: ## install what tests need (as root on Debian), run every test with the race detector, and what failed once more
 	scripts/testdeps
-	CGO_ENABLED=1 scripts/gotest -race -shuffle=on -timeout=10m -- ./...
+	CGO_ENABLED=1 scripts/gotest -race -shuffle=on -timeout=10m -p=3 -parallel=4 -- ./... # most of them wait
 	cd deploy/test && ../../scripts/gotest -count=1 -shuffle=on -timeout=10m -- ./... # no cache: it does not see the files under test
 
 lint: ## run the linters (configuration: .golangci.yml)

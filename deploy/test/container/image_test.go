@@ -283,7 +283,7 @@ func runImage(t *testing.T, root string, config v1.Config) {
 	// The tour relays from the emulator over the SDK to a webhook, and accounts for every event.
 	require.Contains(t, run([]sandbox.Mount{volume}, "demo"), "received  NewFileUpload")
 
-	away := []string{"TZ=Asia/Shanghai", "VODRELAY_VOD_ENDPOINT=http://127.0.0.1:1", "TENCENTCLOUD_SECRET_ID=a", "TENCENTCLOUD_SECRET_KEY=b"}
+	away := []string{"TZ=Asia/Shanghai", "VODRELAY_ADMIN_LISTEN=127.0.0.1:0", "VODRELAY_VOD_ENDPOINT=http://127.0.0.1:1", "TENCENTCLOUD_SECRET_ID=a", "TENCENTCLOUD_SECRET_KEY=b"}
 	// Without a volume the store cannot be made: the program says why, and goes on without it.
 	var waiting bytes.Buffer
 	cmd := sandbox.Command(t, root, nil, append(away, config.Env...), append(slices.Clone(config.Entrypoint), config.Cmd...)...)

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -119,6 +120,9 @@ func place(t *testing.T, binary string, m manifest, p pod) *container {
 		}
 		c.env = append(c.env, name+"="+value)
 	}
+	if c.admin == "" {
+		c.env = append(c.env, "VODRELAY_ADMIN_LISTEN=127.0.0.1:0")
+	}
 	return c
 }
 
@@ -179,10 +183,10 @@ func (c *container) relay(t *testing.T) {
 	require.Equal(t, uploads, strings.Count(stdout.String(), "\n"), "each event on a line")
 }
 
-// drain runs the job to its end.
+// drain runs the job to its end, which does not wait for other consumers here.
 func (c *container) drain(t *testing.T) {
 	c.use(t)
-	cmd := c.command(c.args...)
+	cmd := c.command(append(slices.Clone(c.args), "--quiet-for", "0")...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
