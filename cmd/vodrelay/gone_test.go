@@ -24,7 +24,7 @@ const (
 // goneShelf has parcels of sinks that are not configured: waiting, dead, and one of an event of which the sink
 // site has a parcel already.
 func goneShelf(t *testing.T, daemon bool, sinks string) *shelf {
-	processed := shelfParcel(eventE, selection.Unprocessed, testApp, event.ParcelDead)
+	processed := shelfParcel(eventE, event.Unprocessed, testApp, event.ParcelDead)
 	return newShelf(t, daemon, sinks,
 		shelfParcel(eventA, "old", testApp, event.ParcelWaiting), shelfParcel(eventB, "old", testApp, event.ParcelWaiting),
 		shelfParcel(eventC, "old", testApp, event.ParcelDead), shelfParcel(eventD, "old", testApp, event.ParcelWaiting),

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/vodrelay/vodrelay/pkg/config"
+	"github.com/vodrelay/vodrelay/pkg/event"
 	"github.com/vodrelay/vodrelay/pkg/selection"
 )
 
@@ -87,7 +88,7 @@ stored meanwhile are left alone.`,
 
 // noteUnknownSink helps with a typo in the name of a sink.
 func (p *program) noteUnknownSink(cfg *config.Config, name string) {
-	names := []string{selection.Unprocessed}
+	names := []string{event.Unprocessed}
 	for _, s := range cfg.Sinks {
 		names = append(names, s.Name)
 	}

@@ -10,12 +10,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/vodrelay/vodrelay/pkg/event"
-	"github.com/vodrelay/vodrelay/pkg/selection"
 )
 
 const (
 	// unprocessed is the sink of events that a processor failed on.
-	unprocessed = selection.Unprocessed
+	unprocessed = event.Unprocessed
 	// removed is the label of all sinks that still have parcels and are not configured any more.
 	removed = "(removed)"
 )

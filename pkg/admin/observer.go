@@ -22,7 +22,7 @@ const otherType = "other"
 var typeLabels = append(slices.Sorted(maps.Keys(event.PayloadFields())), event.Unknown, otherType)
 
 func typeLabel(eventType string) string {
-	if eventType == event.Unknown || event.Documented(eventType) {
+	if event.Known(eventType) {
 		return eventType
 	}
 	return otherType

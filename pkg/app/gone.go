@@ -67,8 +67,8 @@ func moveTarget(sinks []config.Sink, from, to string) (wanted func(event.Event) 
 	switch {
 	case from == "" || to == "":
 		return nil, refuse("name the sink that is gone and the one that takes its parcels", "from and to: one of them is empty")
-	case from == pipeline.Unprocessed || to == pipeline.Unprocessed:
-		return nil, refuse("replay them: they go through the whole pipeline then", "%s is no sink: its parcels are events that a processor failed on", pipeline.Unprocessed)
+	case from == event.Unprocessed || to == event.Unprocessed:
+		return nil, refuse("replay them: they go through the whole pipeline then", "%s is no sink: its parcels are events that a processor failed on", event.Unprocessed)
 	case target < 0:
 		hint := "name a sink of the configuration; a daemon has to be reloaded first when the sink is new there"
 		if near := config.Nearest(to, names); near != "" {

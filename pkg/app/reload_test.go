@@ -23,6 +23,7 @@ import (
 	"github.com/vodrelay/vodrelay/pkg/app"
 	"github.com/vodrelay/vodrelay/pkg/config"
 	"github.com/vodrelay/vodrelay/pkg/emulator"
+	"github.com/vodrelay/vodrelay/pkg/event"
 	"github.com/vodrelay/vodrelay/pkg/pipeline"
 	"github.com/vodrelay/vodrelay/pkg/retry"
 )
@@ -191,7 +192,7 @@ func TestAFailedReloadChangesNothing(t *testing.T) {
 		{"processor", relayed, func(cfg *config.Config) { cfg.Processors = []pipeline.ProcessorConfig{{Filter: "type =="}} }, "processors[0]: filter:", 0},
 		{"level", relayed, func(cfg *config.Config) { cfg.Log.Level = "loud" }, "log.level:", 0},
 		{"name of two", relayed, func(cfg *config.Config) { cfg.Sinks[2].Name = "kept" }, "sink kept: two sinks have this name", 1},
-		{"name of a pseudo sink", relayed, func(cfg *config.Config) { cfg.Sinks[2].Name = pipeline.Unprocessed }, "sink -: this name stands for", 1},
+		{"name of a pseudo sink", relayed, func(cfg *config.Config) { cfg.Sinks[2].Name = event.Unprocessed }, "sink -: this name stands for", 1},
 		{"condition", relayed, func(cfg *config.Config) { cfg.Sinks[2].When = "type ==" }, "sink fresh: when:", 1},
 		{"policy", relayed, func(cfg *config.Config) { cfg.Sinks[2].Retry.Max = -1 }, "sink fresh: retry.max", 1},
 		{"type", relayed, func(cfg *config.Config) { cfg.Sinks = append(cfg.Sinks, config.Sink{Type: "fax"}) }, `type: "fax"`, 1},

@@ -10,7 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/vodrelay/vodrelay/pkg/config"
-	"github.com/vodrelay/vodrelay/pkg/pipeline"
+	"github.com/vodrelay/vodrelay/pkg/event"
 	"github.com/vodrelay/vodrelay/pkg/relay"
 	"github.com/vodrelay/vodrelay/pkg/retry"
 	"github.com/vodrelay/vodrelay/pkg/store"
@@ -55,7 +55,7 @@ func (a *App) StoreErr() error {
 
 // lanes has a lane for each sink, and one for what is replayed through the whole pipeline.
 func lanes(sinks []config.Sink) []relay.Lane {
-	all := []relay.Lane{{Sink: pipeline.Unprocessed, Concurrency: unprocessedLane, Timeout: unprocessedTime, Policy: retry.DefaultSchedule()}}
+	all := []relay.Lane{{Sink: event.Unprocessed, Concurrency: unprocessedLane, Timeout: unprocessedTime, Policy: retry.DefaultSchedule()}}
 	for _, s := range sinks {
 		all = append(all, relay.Lane{Sink: s.Name, Concurrency: s.Concurrency, Timeout: s.Timeout, Policy: s.Parcels})
 	}

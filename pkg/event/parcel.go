@@ -21,6 +21,11 @@ type Parcel struct {
 	Created, Updated      time.Time
 }
 
+// Unprocessed is the Sink of a parcel that is not for one sink: a processor failed on its event, which is
+// kept as it came. It is a dead letter. When it is replayed, the event goes through the whole pipeline, as if
+// it had just arrived, so that what processors do is never skipped.
+const Unprocessed = "-"
+
 // ParcelState tells who acts next on a parcel.
 type ParcelState string
 

@@ -63,6 +63,10 @@ func PayloadFields() map[string]string {
 	return fields
 }
 
+// Known reports whether the event type is documented, or Unknown. The others come from outside: whatever tells them
+// apart needs a bound.
+func Known(eventType string) bool { return eventType == Unknown || Documented(eventType) }
+
 // Documented reports whether the event type is one of PayloadFields.
 func Documented(eventType string) bool {
 	_, ok := payloadFields[eventType]

@@ -28,7 +28,7 @@ func (c *Condition) UndocumentedTypes() []UndocumentedType {
 	documented := slices.Sorted(maps.Keys(event.PayloadFields()))
 	for _, text := range find.texts {
 		seen := slices.ContainsFunc(odd, func(u UndocumentedType) bool { return u.Text == text })
-		if !seen && text != event.Unknown && !event.Documented(text) {
+		if !seen && !event.Known(text) {
 			odd = append(odd, UndocumentedType{text, nearest(text, documented)})
 		}
 	}

@@ -15,11 +15,11 @@ import (
 // the target is down, without one if no place was free in time.
 //
 // The sink's condition is asked again: an event that it does not want any more is done with. The event of
-// a parcel for Unprocessed goes through the whole pipeline.
+// a parcel for event.Unprocessed goes through the whole pipeline.
 func (p *Pipeline) Deliver(ctx context.Context, sink string, e event.Event) error {
 	pl, leave := p.enter()
 	defer leave()
-	if sink == Unprocessed {
+	if sink == event.Unprocessed {
 		return p.run(ctx, pl, e, way{mode: p.parkMode}, func(err error) error {
 			if ctx.Err() != nil {
 				return err

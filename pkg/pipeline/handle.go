@@ -34,7 +34,7 @@ type Pipeline struct {
 	onUnrouted func(eventType string)
 	observe    func(sink string, d time.Duration, err error)
 
-	processing, parking retry.Streak // parking: of Unprocessed; the routes have their own
+	processing, parking retry.Streak // parking: of event.Unprocessed; the routes have their own
 	dropped, failed     atomic.Uint64
 	unrouted            typeCounts
 }
@@ -115,7 +115,7 @@ func (p *Pipeline) handle(ctx context.Context, d event.Delivery, w way) error {
 		if _, parking := p.park(ctx, pl, unprocessed(d.Event, err)); parking != nil {
 			return errors.Join(err, parking)
 		}
-		p.onDead(Unprocessed, d.Event, err)
+		p.onDead(event.Unprocessed, d.Event, err)
 		return nil
 	})
 }

@@ -35,16 +35,11 @@ const (
 	ParkEverything
 )
 
-// Unprocessed is the Sink of a parcel that is not for one sink: a processor failed on its event, which is
-// kept as it came. It is a dead letter. When it is replayed, Deliver takes the event through the whole
-// pipeline, as if it had just arrived, so that what processors do is never skipped.
-const Unprocessed = "-"
-
 // WithParking makes events settled by storing them. An event that some sinks did not accept is stored in
 // one Put with a parcel for each of them: dead if the error was permanent or the condition failed, else
 // waiting until the sink's Schedule has it tried again. A parcel without any failed attempt, because the
 // target is known to be down, is due at once. An event that a processor fails on becomes the dead letter
-// of Unprocessed.
+// of event.Unprocessed.
 //
 // The retries within the lease are then short: 3 attempts within 5 s, unless Route.Retry says how many. An
 // event that cannot be stored for one sink is stored for the others all the same, and is not settled. Handle goes
@@ -58,7 +53,7 @@ func WithParking(parker Parker, mode ParkMode) Option {
 func OnParked(f func(sink string)) Option { return func(p *Pipeline) { p.onParked = f } }
 
 // OnDead has f called with every event that has become a dead letter when it came: of the sink that refused it,
-// or of Unprocessed. What becomes one at a later attempt is the scheduler's to report. f must return at once.
+// or of event.Unprocessed. What becomes one at a later attempt is the scheduler's to report. f must return at once.
 func OnDead(f func(sink string, e event.Event, err error)) Option {
 	return func(p *Pipeline) { p.onDead = f }
 }
@@ -120,7 +115,7 @@ func (p *Pipeline) parcels(pl *plan, e event.Event, all bool, results []result) 
 func unprocessed(e event.Event, err error) event.Parcel {
 	now := time.Now()
 	text := event.ParcelError(err)
-	return event.Parcel{Event: e, Sink: Unprocessed, State: event.ParcelDead, Attempts: 1, FirstError: text, LastError: text, Next: now, Created: now, Updated: now}
+	return event.Parcel{Event: e, Sink: event.Unprocessed, State: event.ParcelDead, Attempts: 1, FirstError: text, LastError: text, Next: now, Created: now, Updated: now}
 }
 
 // parkAt stores e for the routes that did not accept it; see parcels and park.
@@ -222,7 +217,7 @@ func (p *Pipeline) parked(pl *plan, parcels []event.Parcel) {
 			p.log.Info("storing events of a sink again", zap.String("sink", parcel.Sink), zap.Int("failures", failures), zap.Duration("lasted", lasted))
 		}
 		r := pl.route(parcel.Sink)
-		if r == nil { // Unprocessed, which is counted where the processor failed
+		if r == nil { // event.Unprocessed, which is counted where the processor failed
 			continue
 		}
 		if parcel.State == event.ParcelDead {

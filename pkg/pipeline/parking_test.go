@@ -214,7 +214,7 @@ func TestParkingWhenAProcessorFails(t *testing.T) {
 		require.NoError(t, p.Handle(t.Context(), bad), "it does not circulate")
 		all := store.all()
 		require.Len(t, all, 1)
-		require.Equal(t, []any{Unprocessed, event.ParcelDead, "processor 1: panic: a bug", string(bad.Raw)},
+		require.Equal(t, []any{event.Unprocessed, event.ParcelDead, "processor 1: panic: a bug", string(bad.Raw)},
 			[]any{all[0].Sink, all[0].State, all[0].LastError, string(all[0].Raw)}, "kept as it came")
 
 		// Replayed in vain, then with the bug mended: it goes the whole way.

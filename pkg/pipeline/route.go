@@ -32,7 +32,7 @@ func (r Route) validate() error {
 	switch {
 	case r.Name == "":
 		return errors.New("a sink has no name: give each one its own")
-	case r.Name == Unprocessed:
+	case r.Name == event.Unprocessed:
 		return fmt.Errorf("sink %s: this name stands for events that were not processed: choose another", r.Name)
 	case r.Sink == nil:
 		return fmt.Errorf("sink %s: there is nothing to send to: set Sink", r.Name)

@@ -31,7 +31,7 @@ func (c *typeCounts) add(eventType string) string {
 	name := typeName(eventType)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if _, known := c.counts[name]; !known && !documentedType(name) {
+	if _, known := c.counts[name]; !known && !event.Known(name) {
 		if c.odd == maxOddTypes {
 			name = OtherTypes
 		} else {
@@ -72,5 +72,3 @@ func typeName(eventType string) string {
 	}
 	return name[:end] + rest
 }
-
-func documentedType(name string) bool { return name == event.Unknown || event.Documented(name) }

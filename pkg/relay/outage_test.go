@@ -149,7 +149,7 @@ func TestPoisonEvents(t *testing.T) {
 		require.Equal(t, []int{2000, 2000}, []int{pulled, confirmed}, "neither circulates")
 		all := store.All()
 		require.Len(t, all, 2)
-		require.Equal(t, []string{"site", pipeline.Unprocessed}, []string{all[0].Sink, all[1].Sink})
+		require.Equal(t, []string{"site", event.Unprocessed}, []string{all[0].Sink, all[1].Sink})
 		require.Equal(t, []event.ParcelState{event.ParcelDead, event.ParcelDead}, []event.ParcelState{all[0].State, all[1].State})
 		accepted, _, _ := site.stats()
 		require.Equal(t, 1998, accepted)

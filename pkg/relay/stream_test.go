@@ -186,7 +186,7 @@ type whole struct {
 func assemble(t *testing.T, cfg relay.Config, log *zap.Logger, store *relaytest.Parcels, processors []pipeline.Processor, routes []pipeline.Route, sources ...relay.Source) *whole {
 	t.Helper()
 	w := &whole{}
-	lanes := []relay.Lane{{Sink: pipeline.Unprocessed, Concurrency: 4, Timeout: time.Minute}}
+	lanes := []relay.Lane{{Sink: event.Unprocessed, Concurrency: 4, Timeout: time.Minute}}
 	for _, r := range routes {
 		lanes = append(lanes, relay.Lane{Sink: r.Name, Concurrency: r.Concurrency, Timeout: r.Timeout, Policy: r.Parcels})
 	}

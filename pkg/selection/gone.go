@@ -2,9 +2,6 @@ package selection
 
 import "github.com/vodrelay/vodrelay/pkg/event"
 
-// Unprocessed is the sink of a parcel that is not for one sink: a processor failed on its event.
-const Unprocessed = "-"
-
 // Gone is what waits for a sink that is not in the configuration.
 type Gone struct {
 	Sink    string `json:"sink"`
@@ -12,10 +9,10 @@ type Gone struct {
 	Dead    int64  `json:"dead"`
 }
 
-// OfGone adds up the groups of the sinks that are not configured, in the order of the groups. Unprocessed is
+// OfGone adds up the groups of the sinks that are not configured, in the order of the groups. event.Unprocessed is
 // never gone.
 func OfGone(groups []Group, configured []string) []Gone {
-	known := map[string]bool{Unprocessed: true}
+	known := map[string]bool{event.Unprocessed: true}
 	for _, name := range configured {
 		known[name] = true
 	}

@@ -58,7 +58,9 @@ type txn struct {
 	shard int64
 	// stored is what was in the store at the first question for it.
 	stored holdings
-	delta  map[group]sum
+	// logExcess is how much of the write-ahead log counted into max_bytes at its begin.
+	logExcess int64
+	delta     map[group]sum
 }
 
 // group is what parcels are counted and listed by.
@@ -98,7 +100,7 @@ func (db *database) transact(shard int64, do func(ctx context.Context, t *txn) e
 	if err := db.starting(ctx, tx); err != nil {
 		return err
 	}
-	t := &txn{db: db, conn: conn, tx: tx, now: time.Now().UnixMilli(), shard: shard, delta: make(map[group]sum)}
+	t := &txn{db: db, conn: conn, tx: tx, now: time.Now().UnixMilli(), shard: shard, logExcess: db.guard.logExcess(), delta: make(map[group]sum)}
 	if err := do(ctx, t); err != nil {
 		return err
 	}

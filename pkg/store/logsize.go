@@ -43,9 +43,8 @@ func (g *guard) logSize() int64 {
 func (g *guard) logExcess() int64 { return max(0, g.logSize()-walKept) }
 
 // fullByLog refuses a write while the write-ahead log takes what max_bytes leaves beside held bytes.
-func (s *Store) fullByLog(held int64) error {
-	excess := s.db.guard.logExcess()
-	if s.cfg.MaxBytes == 0 || excess == 0 || held+excess <= s.cfg.MaxBytes {
+func (s *Store) fullByLog(t *txn, held int64) error {
+	if s.cfg.MaxBytes == 0 || t.logExcess == 0 || held+t.logExcess <= s.cfg.MaxBytes {
 		return nil
 	}
 	return refusal{retry.WithHint(
@@ -65,13 +64,14 @@ type logWatch struct {
 // look comes after each transaction. A commit empties the log as a rule, but what refuses all writes commits
 // nothing.
 func (l *logWatch) look(ctx context.Context, g *guard) {
-	if g.logExcess() > 0 && time.Since(l.tried) >= emptyEvery {
+	size := g.logSize()
+	if size > walKept && time.Since(l.tried) >= emptyEvery {
 		l.tried = time.Now()
 		if err := g.emptyLog(ctx); err != nil {
 			l.log.Debug("cannot empty the write-ahead log", zap.Error(err)) // the next attempt is near
 		}
+		size = g.logSize()
 	}
-	size := g.logSize()
 	switch {
 	case size <= walLarge:
 		if l.reported {

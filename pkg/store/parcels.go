@@ -113,7 +113,7 @@ func (s *Store) put(ctx context.Context, parcels []event.Parcel) (int64, error) 
 		if err != nil {
 			return err
 		}
-		if err := s.fullByLog(before.total().bytes); err != nil {
+		if err := s.fullByLog(t, before.total().bytes); err != nil {
 			return err
 		}
 		if s.room(before, need) == nil {
@@ -180,7 +180,7 @@ func (s *Store) Claim(ctx context.Context, sink string, limit int, hold time.Dur
 	// A claim that was made and not heard of would keep the parcels for the whole hold.
 	err := s.writer.submit(ctx, limit, true, func(ctx context.Context, t *txn) error {
 		found = nil
-		if err := s.fullByLog(0); err != nil { // each attempt makes it grow
+		if err := s.fullByLog(t, 0); err != nil { // each attempt makes it grow
 			return err
 		}
 		args := []any{toText(sink), t.now, int64(limit), s.owner, t.now + max(1, hold.Milliseconds())}
