@@ -31,6 +31,9 @@ const (
 var version string
 
 func main() {
+	if err := keepPrivate(); err != nil { // first of all: the environment may hold the API key
+		fmt.Fprintf(os.Stderr, "vodrelay: other processes of this user can read the environment and memory of this one: prctl: %v\n", err)
+	}
 	ignoreBrokenPipe()
 	if os.Getenv("GOGC") == "" {
 		growHeap(heapFloor)

@@ -218,7 +218,7 @@ func (g *guard) lookInside() error {
 func (g *guard) gone(err error) error {
 	hint := "nothing more is stored, nor confirmed that would have to be; restart vodrelay when the right file is back. What was stored before goes on being sent while this process runs"
 	if runtime.GOOS == "linux" {
-		hint += fmt.Sprintf("; to save it, copy /proc/%d/fd/%d (the database) and /proc/%[1]d/fd/%[3]d (add -wal to the copy's name) first", os.Getpid(), g.file.Fd(), g.wal.Fd())
+		hint += fmt.Sprintf("; to save it, copy as root /proc/%d/fd/%d (the database) and /proc/%[1]d/fd/%[3]d (add -wal to the copy's name) first", os.Getpid(), g.file.Fd(), g.wal.Fd())
 	}
 	return retry.WithHint(err, hint)
 }

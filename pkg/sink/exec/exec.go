@@ -7,7 +7,8 @@
 //	              nothing about the event, whatever it fails with
 //
 // The command starts with a clean environment: PATH, HOME, USER, LANG, LC_ALL, TZ, TMPDIR, what is
-// configured, and the fields of the event. Its standard output is thrown away, its standard error goes to
+// configured, and the fields of the event. On Linux the relay's own environment and memory are closed to it, but it can
+// read the files that the relay's user can read. Its standard output is thrown away, its standard error goes to
 // the log. A process that it leaves behind lives on; its output should go elsewhere, or the end of the
 // event waits for it for kill_grace. A command that changes its user, as sudo does, cannot be ended at its
 // time limit by a vodrelay that is not root.
