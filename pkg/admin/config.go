@@ -133,7 +133,10 @@ func readToken(path string) (string, error) {
 	case err != nil:
 		return "", unreadable(err)
 	}
-	token := strings.TrimSpace(string(text))
+	token, err := secretfile.Text(text)
+	if err != nil {
+		return "", err
+	}
 	return token, checkToken(token)
 }
 

@@ -14,23 +14,19 @@ import (
 	"github.com/vodrelay/vodrelay/pkg/retry"
 )
 
-// maxFile is the most bytes of a file with a key or a certificate.
-const maxFile = 1 << 20
-
-func readFile(path string) ([]byte, error) {
-	content, err := secretfile.Regular(path, maxFile)
-	if errors.Is(err, secretfile.ErrTooLarge) {
-		err = errors.New("is larger than 1 MiB")
-	}
-	return content, err
-}
-
 func readKey(path string) (string, error) {
-	content, err := readFile(path)
+	content, err := secretfile.ReadAll(path)
 	if err != nil {
 		return "", err
 	}
-	key := strings.TrimSpace(string(content))
+	return parseKey(content)
+}
+
+func parseKey(content []byte) (string, error) {
+	key, err := secretfile.Text(content)
+	if err != nil {
+		return "", err
+	}
 	return key, checkKey(key)
 }
 
@@ -75,8 +71,8 @@ func newKeyring(cfg Config) *keyring {
 		if path == "" {
 			return nil
 		}
-		return &secretfile.Watched[string]{Paths: []string{path}, Load: func() (string, error) {
-			key, err := readKey(path)
+		return &secretfile.Watched[string]{Paths: []string{path}, Make: func(contents [][]byte) (string, error) {
+			key, err := parseKey(contents[0])
 			return key, secretfile.Error(name, path, err)
 		}}
 	}
@@ -123,15 +119,20 @@ func (c TLSConfig) validate() error {
 }
 
 func (c TLSConfig) certificate() (*tls.Certificate, error) {
-	cert, err := readFile(c.CertFile)
+	cert, err := secretfile.ReadAll(c.CertFile)
 	if err != nil {
 		return nil, secretfile.Error("tls.cert_file", c.CertFile, err)
 	}
-	key, err := readFile(c.KeyFile)
+	key, err := secretfile.ReadAll(c.KeyFile)
 	if err != nil {
 		return nil, secretfile.Error("tls.key_file", c.KeyFile, err)
 	}
-	pair, err := tls.X509KeyPair(cert, key)
+	return c.pair([][]byte{cert, key})
+}
+
+// pair makes the certificate from the contents of its two files.
+func (c TLSConfig) pair(contents [][]byte) (*tls.Certificate, error) {
+	pair, err := tls.X509KeyPair(contents[0], contents[1])
 	if err != nil {
 		return nil, fmt.Errorf("tls.cert_file: %q: is no PEM certificate that belongs to tls.key_file: %w", c.CertFile, err)
 	}
@@ -148,7 +149,7 @@ func (c TLSConfig) server(log *zap.Logger) (*tls.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	files := &secretfile.Watched[*tls.Certificate]{Paths: []string{c.CertFile, c.KeyFile}, Load: c.certificate}
+	files := &secretfile.Watched[*tls.Certificate]{Paths: []string{c.CertFile, c.KeyFile}, Make: c.pair}
 	var mu sync.Mutex
 	var failing retry.Streak
 	return &tls.Config{

@@ -130,6 +130,12 @@ func TestKeysAreReadAgain(t *testing.T) {
 	require.Equal(t, "the key for signatures cannot be read: see vodrelay's log", text)
 	write(key, "new")
 	require.True(t, accepted("new"))
+	before, err := os.Stat(key)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(key, []byte("own"), 0o600)) // in place, of the same size, with the same time
+	require.NoError(t, os.Chtimes(key, before.ModTime(), before.ModTime()))
+	require.True(t, accepted("own"))
+	require.False(t, accepted("new"))
 }
 
 func TestSign(t *testing.T) {

@@ -3,13 +3,13 @@
 package secretfile
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/vodrelay/vodrelay/pkg/retry"
@@ -18,15 +18,18 @@ import (
 // maxSize is the most bytes of a file with a secret or a certificate.
 const maxSize = 1 << 20
 
-// Watched is what is made from files, made again when one of them changes, as Kubernetes and vault agents do
-// it. It is safe for concurrent use.
+// Watched is what is made from files, made again when the content of one of them changes, as Kubernetes and
+// vault agents change it. Each Get reads the files: they are small, and neither their size, their times nor
+// their inode tells of every change (cp -p keeps the times, a clock has its grain, an inode is used again). It
+// is safe for concurrent use.
 type Watched[T any] struct {
 	Paths []string
-	Load  func() (T, error)
+	// Make gets the contents in the order of Paths.
+	Make func(contents [][]byte) (T, error)
 
-	mu    sync.Mutex
-	infos []fs.FileInfo
-	value T
+	mu       sync.Mutex
+	contents [][]byte // nil: nothing was made
+	value    T
 }
 
 // Get returns what the files make now. It keeps nothing in place of what cannot be made: the last secret may
@@ -35,31 +38,26 @@ func (w *Watched[T]) Get() (T, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var none T
-	// The state is taken before the content, so that a change in between is seen the next time.
-	infos := make([]fs.FileInfo, len(w.Paths))
+	contents := make([][]byte, len(w.Paths))
 	for i, path := range w.Paths {
-		info, err := os.Stat(path)
+		content, err := ReadAll(path)
 		if err != nil {
 			return none, err
 		}
-		infos[i] = info
+		contents[i] = content
 	}
-	if slices.EqualFunc(w.infos, infos, unchanged) {
+	if w.contents != nil && slices.EqualFunc(w.contents, contents, bytes.Equal) {
 		return w.value, nil
 	}
-	value, err := w.Load()
+	value, err := w.Make(contents)
 	if err != nil {
 		return none, err
 	}
-	w.infos, w.value = infos, value
+	w.contents, w.value = contents, value
 	return value, nil
 }
 
-func unchanged(a, b fs.FileInfo) bool {
-	return os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) && a.Size() == b.Size()
-}
-
-// File is a file whose content is read again when it changes. It is safe for concurrent use.
+// File is a file with a secret, which may be replaced at any time. It is safe for concurrent use.
 type File struct {
 	key     string
 	content Watched[string]
@@ -67,7 +65,9 @@ type File struct {
 
 // New reads nothing yet. key is the file's place in the configuration, such as secret_file.
 func New(key, path string) *File {
-	return &File{key: key, content: Watched[string]{Paths: []string{path}, Load: func() (string, error) { return Read(path) }}}
+	return &File{key: key, content: Watched[string]{Paths: []string{path}, Make: func(contents [][]byte) (string, error) {
+		return text(path, contents[0])
+	}}}
 }
 
 // Get returns the content without white space around it. An error is transient: the last content may have
@@ -84,27 +84,47 @@ func (f *File) unreadable(err error) error {
 	return retry.WithHint(fmt.Errorf("%s: %w", f.key, err), "let the user that runs vodrelay read the file, and put the secret in it")
 }
 
-// Read returns the content of a file without white space around it; an empty one is an error.
+// Read returns the text in a file without white space around it; an empty one is an error.
 func Read(path string) (string, error) {
 	content, err := ReadAll(path)
 	if err != nil {
 		return "", err
 	}
-	text := strings.TrimSpace(string(content))
-	if text == "" {
-		return "", fmt.Errorf("%s is empty", path)
-	}
-	return text, nil
+	return text(path, content)
 }
 
-// ReadAll returns the content of a regular file of at most 1 MiB.
+func text(path string, content []byte) (string, error) {
+	plain, err := Text(content)
+	if err == nil && plain == "" {
+		err = errors.New("is empty")
+	}
+	if err != nil {
+		return "", &fs.PathError{Op: "read", Path: path, Err: err}
+	}
+	return plain, nil
+}
+
+// errUTF16 is about what Windows' editors and PowerShell's > write.
+var errUTF16 = errors.New("is text in UTF-16, save it in UTF-8")
+
+// Text is the content of a file with a secret: what an editor puts around a text, which is white space and a
+// byte order mark, does not belong to it. Text in UTF-16 is an error, which does not name the file.
+func Text(content []byte) (string, error) {
+	if bytes.HasPrefix(content, []byte("\xff\xfe")) || bytes.HasPrefix(content, []byte("\xfe\xff")) {
+		return "", errUTF16
+	}
+	return string(bytes.TrimSpace(bytes.TrimPrefix(content, []byte("\ufeff")))), nil
+}
+
+// ReadAll returns the content of a regular file of at most 1 MiB. Its errors are of type *fs.PathError.
 func ReadAll(path string) ([]byte, error) {
 	content, err := Regular(path, maxSize)
-	switch {
-	case errors.Is(err, ErrTooLarge):
-		return content, fmt.Errorf("%s is larger than 1 MiB", path)
-	case errors.Is(err, ErrIrregular):
-		return nil, fmt.Errorf("%s %w", path, err)
+	if errors.Is(err, ErrTooLarge) {
+		err = errors.New("is larger than 1 MiB")
+	}
+	var failed *fs.PathError
+	if err != nil && !errors.As(err, &failed) {
+		err = &fs.PathError{Op: "read", Path: path, Err: err}
 	}
 	return content, err
 }

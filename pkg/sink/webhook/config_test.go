@@ -47,7 +47,7 @@ func TestValidate(t *testing.T) {
 		`secret: (hidden): is not base64 behind whsec_; make one with: echo whsec_$(openssl rand -base64 32)`: func(c *Config) { c.Secret = "whsec_s3cret!" },
 		`secret: (hidden): has 9 secrets, 8 at most`:                                                          func(c *Config) { c.Secret = strings.Repeat("s3cret ", 9) },
 		`secret_file: is set beside secret: remove one of the two`:                                            func(c *Config) { c.Secret, c.SecretFile = "s3cret", write("s", "s3cret") },
-		`secret_file: "` + empty + `": ` + empty + ` is empty; let the user that runs vodrelay read it`:       func(c *Config) { c.SecretFile = empty },
+		`secret_file: "` + empty + `": is empty; let the user that runs vodrelay read it`:                     func(c *Config) { c.SecretFile = empty },
 		`secret_file: "` + bad + `": is not base64 behind whsec_; make one with: echo whsec_$(openssl rand -base64 32); let the user that runs vodrelay read it`: func(c *Config) {
 			c.SecretFile = bad
 		},
