@@ -72,8 +72,11 @@ func (a *App) checkCloud(ctx context.Context) []Finding {
 	if len(a.apps) == 0 { // what only receives needs no key
 		return nil
 	}
-	source, err := a.client.CredentialSource(ctx)
+	source, untidy, err := a.client.CredentialSource(ctx)
 	findings := []Finding{finding("credentials", "from "+source, err)}
+	if untidy != "" {
+		findings[0].Status, findings[0].Detail, findings[0].Hint = Warned, findings[0].Detail+": "+untidy+", which is left out", vod.UntidyHint
+	}
 	for _, id := range a.apps {
 		if err != nil {
 			findings = append(findings, Finding{Name: application(id), Status: Skipped, Detail: "without credentials there is nothing to ask"})

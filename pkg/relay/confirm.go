@@ -68,7 +68,8 @@ func (c *confirmer) gather(first lease) []lease {
 }
 
 // confirm brings a batch to an end: every lease in it is resolved when it returns. It tries again while a
-// lease lasts. A batch that is refused for its handles is split, so that a stale handle costs only itself.
+// lease lasts. A batch that is refused for its handles is split, so that a stale handle costs only itself. One
+// that is refused for the key waits for another key.
 func (c *confirmer) confirm(ctx context.Context, batch []lease) {
 	pause := confirmRetry.Backoff()
 	for {
@@ -82,6 +83,7 @@ func (c *confirmer) confirm(ctx context.Context, batch []lease) {
 				end = l.deadline
 			}
 		}
+		changed := c.queue.credentialChanged()
 		err := c.attempt(ctx, end, batch)
 		switch {
 		case err == nil:
@@ -108,8 +110,9 @@ func (c *confirmer) confirm(ctx context.Context, batch []lease) {
 				batch[i].unanswered = true
 			}
 		}
-		wait := max(pause.Next(), retry.Delay(err))
-		if retry.IsPermanent(err) || time.Until(end) <= wait || retry.Sleep(ctx, wait) != nil {
+		wait, left := c.queue.pauseAfter(err, pause), time.Until(end)
+		replaceable := changed != nil && retry.IsKeyRefused(err)
+		if !replaceable && (retry.IsPermanent(err) || left <= wait) || retry.SleepOr(ctx, min(wait, left), changed) != nil {
 			c.resolve(batch, false)
 			return
 		}
@@ -184,7 +187,8 @@ func (c *confirmer) failed(err error) {
 	c.mu.Lock()
 	worked := c.worked
 	c.mu.Unlock()
-	if retry.IsPermanent(err) && !worked {
+	// A key that pulled before is not wrong from the start: somebody replaces it.
+	if retry.IsPermanent(err) && !worked && !(retry.IsKeyRefused(err) && c.queue.worked.Load()) {
 		c.queue.fail(&fatalError{err})
 		return
 	}

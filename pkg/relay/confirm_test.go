@@ -269,3 +269,58 @@ func TestASettledEventIsNotRememberedForEver(t *testing.T) {
 		require.NoError(t, err)
 	})
 }
+
+// keyed is a queue whose key may be replaced.
+type keyed struct {
+	*relaytest.Queue
+	changed atomic.Pointer[chan struct{}] // nil: it stays as it is
+}
+
+func (k *keyed) CredentialChanged() <-chan struct{} {
+	if changed := k.changed.Load(); changed != nil {
+		return *changed
+	}
+	return nil
+}
+
+// Whatever the refusal of a key asks for, another key is tried at once. A confirm without one waits as long as its
+// lease lasts, if there may be one.
+func TestAnotherKeyIsTriedAtOnce(t *testing.T) {
+	for name, refusal := range map[string]error{"wrong": retry.Permanent(errDown), "unknown": retry.After(errDown, 15*time.Second)} {
+		synctest.Test(t, func(t *testing.T) {
+			var wrong atomic.Bool
+			refuse := func() error {
+				if wrong.Load() {
+					return retry.NoEffect(retry.KeyRefused(refusal))
+				}
+				return nil
+			}
+			q := &keyed{Queue: &relaytest.Queue{Hold: time.Second, OnPull: func(int) error { return refuse() },
+				OnConfirm: func(int, []string) (bool, error) { err := refuse(); return err == nil, err }}}
+			first, second := make(chan struct{}), make(chan struct{})
+			q.changed.Store(&first)
+			q.PublishUploads(16)
+			rec := newRecorder(func(context.Context, event.Delivery, int) error {
+				wrong.Store(true)
+				time.Sleep(3 * time.Second)
+				return nil
+			})
+			r, stop := start(t, relay.DefaultConfig(), rec, q)
+			time.Sleep(25 * time.Second)
+			require.Equal(t, 16, q.Unconfirmed(), name)
+			wrong.Store(false)
+			q.changed.Store(&second)
+			close(first)
+			time.Sleep(2 * time.Second)
+			require.Zero(t, q.Unconfirmed(), name)
+			q.PublishUploads(1)
+			time.Sleep(2 * time.Second)
+			require.EqualValues(t, 17, r.Stats().Received, name)
+			time.Sleep(40 * time.Second)
+			require.Equal(t, 1, q.Unconfirmed(), name)
+			require.EqualValues(t, 1, r.Stats().Late, name)
+			_, err := stop()
+			require.NoError(t, err, "a key that pulled before is no reason to end")
+		})
+	}
+}

@@ -22,7 +22,7 @@ const (
 	// each brought only one more: 20 have to be under way for the quota at 200 ms.
 	maxGrowth = 8
 	// configPause is the wait after a Permanent error of a source that has worked before: whoever broke
-	// the configuration may mend it again.
+	// the configuration may correct it again.
 	configPause = 30 * time.Second
 )
 
@@ -121,7 +121,7 @@ func (q *queue) poll(ctx, working context.Context) {
 			q.relay.places.Release(event.MaxBatch)
 			return
 		}
-		started := time.Now()
+		started, changed := time.Now(), q.credentialChanged()
 		q.relay.observer.PullWaited(started.Sub(waiting))
 		deliveries, err := q.pull(ctx)
 		if err == nil || ctx.Err() == nil {
@@ -132,7 +132,7 @@ func (q *queue) poll(ctx, working context.Context) {
 			if q.drain != nil {
 				q.drain.failed(err)
 			}
-			if !q.pullFailed(ctx, err) || q.shrink() || retry.Sleep(ctx, q.rest(q.pauseAfter(err, pause))) != nil {
+			if !q.pullFailed(ctx, err) || q.shrink() || retry.SleepOr(ctx, q.rest(q.pauseAfter(err, pause)), changed) != nil {
 				return
 			}
 			continue
@@ -152,6 +152,14 @@ func (q *queue) poll(ctx, working context.Context) {
 			}
 		}
 	}
+}
+
+// credentialChanged is the source's channel of that name, nil if it has none.
+func (q *queue) credentialChanged() <-chan struct{} {
+	if s, ok := q.source.(interface{ CredentialChanged() <-chan struct{} }); ok {
+		return s.CredentialChanged()
+	}
+	return nil
 }
 
 // pull makes one poll. After a stop it goes on while it is young, see youngPoll.

@@ -18,7 +18,9 @@ import (
 )
 
 // Source is one queue of events. One whose events belong to an application has a method SubAppID() uint64,
-// too, which says to which; without it that is 0.
+// too, which says to which; without it that is 0. One whose credential may be replaced has a method
+// CredentialChanged() <-chan struct{}, whose channel is closed when another one is in use: what failed is tried
+// again at once then. nil says that it is not replaced.
 type Source interface {
 	// Pull waits for events and returns those it got, at most event.MaxBatch; none and nil is an empty
 	// poll. It may return deliveries although ctx is done: they are leased to us and will be handled.

@@ -81,7 +81,10 @@ func (b *Backoff) Next() time.Duration { return max(b.exp.NextBackOff(), time.Na
 func (b *Backoff) Reset() { b.exp.Reset() }
 
 // Sleep waits for d, or until ctx is done and then returns its error. With 0 or less it does not wait.
-func Sleep(ctx context.Context, d time.Duration) error {
+func Sleep(ctx context.Context, d time.Duration) error { return SleepOr(ctx, d, nil) }
+
+// SleepOr is Sleep that ends early, without an error, when the channel is closed.
+func SleepOr(ctx context.Context, d time.Duration, early <-chan struct{}) error {
 	if d <= 0 {
 		return ctx.Err()
 	}
@@ -91,6 +94,8 @@ func Sleep(ctx context.Context, d time.Duration) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-timer.C:
+		return nil
+	case <-early:
 		return nil
 	}
 }

@@ -15,7 +15,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"strings"
 	"sync"
 	"time"
 
@@ -23,6 +22,7 @@ import (
 	"github.com/tencentcloud/tencentcloud-sdk-go/tencentcloud/common"
 	tchttp "github.com/tencentcloud/tencentcloud-sdk-go/tencentcloud/common/http"
 	"github.com/vodrelay/vodrelay/pkg/event"
+	"github.com/vodrelay/vodrelay/pkg/internal/secretfile"
 	"github.com/vodrelay/vodrelay/pkg/retry"
 	"go.uber.org/zap"
 )
@@ -131,7 +131,9 @@ func proxyOf(cfg Config) (*url.URL, error) {
 		if err != nil {
 			return nil, fmt.Errorf("proxy_file: %w", err)
 		}
-		text = strings.TrimSpace(string(data))
+		if text, err = secretfile.Text(data); err != nil {
+			return nil, fmt.Errorf("proxy_file: %w", err)
+		}
 	}
 	if text == "" {
 		return nil, nil
@@ -160,13 +162,14 @@ func (q *Queue) Format(f fmt.State, _ rune) {
 	_, _ = fmt.Fprintf(f, "VOD queue of application %d", q.subAppID)
 }
 
-// CredentialSource fetches the credential, if none is there yet, and names its source for a person.
-func (c *Client) CredentialSource(ctx context.Context) (string, error) {
+// CredentialSource fetches the credential, if none is there yet, and names its source for a person. untidy says
+// what stands around the key there and was left out, such as a line end; "" if nothing does.
+func (c *Client) CredentialSource(ctx context.Context) (source, untidy string, err error) {
 	cred, err := c.keys.get(ctx)
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
-	return cred.Source, nil
+	return cred.Source, cred.untidy, nil
 }
 
 // Queue is the queue of one application; 0 sends no SubAppId. The same application gets the same Queue.
@@ -200,6 +203,10 @@ type Queue struct {
 	subAppID uint64
 	unread   retry.Streak
 }
+
+// CredentialChanged returns a channel that is closed when another credential is in use: what was refused with
+// the one before is worth a new attempt. nil: the credential stays as it is.
+func (q *Queue) CredentialChanged() <-chan struct{} { return q.client.keys.replaced() }
 
 // SubAppID is the application whose queue it is; 0 when none is named.
 func (q *Queue) SubAppID() uint64 { return q.subAppID }

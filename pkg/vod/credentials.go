@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"go.uber.org/zap/zapcore"
 )
@@ -26,6 +27,8 @@ type Credential struct {
 	Recheck time.Duration
 	// Source names for a person where the credential came from.
 	Source string
+
+	untidy string // what stood around its parts and was left out
 }
 
 // String shows where the credential came from, and nothing of it.
@@ -46,13 +49,70 @@ func (c Credential) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	return nil
 }
 
+// signsAs reports whether c and other make the same signatures.
+func (c *Credential) signsAs(other *Credential) bool {
+	return c != nil && c.SecretID == other.SecretID && c.SecretKey == other.SecretKey && c.Token == other.Token
+}
+
 // usable reports whether c may sign a request now.
 func (c *Credential) usable(now time.Time) bool {
 	return c != nil && (c.Expires.IsZero() || now.Before(c.Expires))
 }
 
-// check refuses what could never sign: a blank or a line break in a key is a copying mistake that the
-// server would only report as a bad signature.
+// tidy takes off what copying leaves around a part of a key and refuses what could never sign. Either is a
+// mistake that the server would only report as a bad signature.
+func (c *Credential) tidy() error {
+	var found []string
+	for _, part := range []struct {
+		name  string
+		value *string
+	}{{"secret ID", &c.SecretID}, {"secret key", &c.SecretKey}, {"token", &c.Token}} {
+		var around []string
+		if *part.value, around = bare(*part.value); len(around) > 0 {
+			found = append(found, "the "+part.name+" has "+strings.Join(around, ", ")+" around it")
+		}
+	}
+	if len(found) > 0 {
+		c.untidy = strings.Join(found, "; ")
+	}
+	return c.check()
+}
+
+const quotes = "\"'`"
+
+// bare is part without what is around it, and what that is, each kind once.
+func bare(part string) (_ string, around []string) {
+	note := func(kind string) {
+		if !slices.Contains(around, kind) {
+			around = append(around, kind)
+		}
+	}
+	strip := func(r rune) bool {
+		switch {
+		case r == '\ufeff':
+			note("a byte order mark")
+		case r == '\n' || r == '\r':
+			note("a line end")
+		case unicode.IsSpace(r):
+			note("blanks")
+		case unicode.Is(unicode.Cf, r):
+			note("invisible characters")
+		default:
+			return false
+		}
+		return true
+	}
+	for {
+		part = strings.TrimFunc(part, strip)
+		if len(part) < 2 || !strings.ContainsRune(quotes, rune(part[0])) || part[len(part)-1] != part[0] {
+			return part, around
+		}
+		note("quotes")
+		part = part[1 : len(part)-1]
+	}
+}
+
+// check refuses what could never sign.
 func (c *Credential) check() error {
 	for _, part := range []struct {
 		name, value string
@@ -61,8 +121,8 @@ func (c *Credential) check() error {
 		if part.value == "" && part.required {
 			return fmt.Errorf("the %s is empty", part.name)
 		}
-		if strings.ContainsFunc(part.value, func(r rune) bool { return r <= ' ' || r > '~' }) {
-			return fmt.Errorf("the %s has blanks, line breaks or other characters that no key has", part.name)
+		if strings.ContainsFunc(part.value, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune(quotes, r) }) {
+			return fmt.Errorf("the %s has blanks, line ends, quotes or other characters in it that no key has", part.name)
 		}
 	}
 	return nil

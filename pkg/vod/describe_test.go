@@ -82,7 +82,7 @@ func TestProxy(t *testing.T) {
 	cfg := testConfig()
 	cfg.ProxyFile = filepath.Join(t.TempDir(), "none")
 	_, err := New(cfg)
-	require.ErrorContains(t, err, "proxy_file: open ")
+	require.ErrorContains(t, err, "proxy_file: stat ")
 	cfg.ProxyFile = file(t, filepath.Join(t.TempDir(), "proxy"), "ftp://u:VERYSECRET@h")
 	_, err = New(cfg)
 	require.ErrorContains(t, err, `proxy: cannot use scheme "ftp"`)

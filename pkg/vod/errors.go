@@ -145,8 +145,8 @@ func classify(e *Error, at circumstances) error {
 	case "AuthFailure.SecretIdNotFound", "AuthFailure.InvalidSecretId":
 		return keys("the SecretId does not exist or is disabled: check it at https://console.cloud.tencent.com/cam/capi, and set TENCENTCLOUD_SECRET_ID and TENCENTCLOUD_SECRET_KEY, or vod.credentials; files are read again when they change")
 	case "AuthFailure.SignatureFailure":
-		// The key itself is wrong, and no refresh mends a wrong copy.
-		return person("the SecretKey does not belong to the SecretId: copy both again (TENCENTCLOUD_SECRET_ID, TENCENTCLOUD_SECRET_KEY, or vod.credentials), without blanks; if they are right, a proxy changes the Host header or the body")
+		// The key itself is wrong, and no refresh corrects a wrong copy; a person may.
+		return retry.KeyRefused(person("the SecretKey does not belong to the SecretId: copy both again (TENCENTCLOUD_SECRET_ID, TENCENTCLOUD_SECRET_KEY, or vod.credentials), without blanks; if they are right, a proxy changes the Host header or the body"))
 	case "AuthFailure.MFAFailure", "AuthFailure.InvalidAuthorization":
 		return person("the request was signed, but not accepted: use an API key of a user without MFA for API calls, and check that no proxy changes the Authorization header")
 	case "IpNotInWhitelist", "IpInBlacklist":

@@ -104,7 +104,7 @@ func TestClassifyCodes(t *testing.T) {
 				e := &Error{Action: on.action, Code: row.code, Message: "m", Status: 200}
 				err := classify(e, circumstances{handles: on.handles})
 				require.Equal(t, on.want, kind(err), on.action)
-				require.Equal(t, on.want == credentials && row.code != "AuthFailure.SignatureExpire", retry.IsKeyRefused(err), on.action)
+				require.Equal(t, on.want == credentials && row.code != "AuthFailure.SignatureExpire" || row.code == "AuthFailure.SignatureFailure", retry.IsKeyRefused(err), on.action)
 				refused := on.want == configuration || on.want == credentials || on.want == throttled
 				require.Equal(t, refused, retry.HadNoEffect(err), "%s: anything else may have been carried out", on.action)
 				if on.want == configuration || on.want == credentials || row.hint && on.want != stale {

@@ -5,11 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
 
+	"github.com/vodrelay/vodrelay/pkg/internal/secretfile"
 	"github.com/vodrelay/vodrelay/pkg/retry"
 )
 
@@ -24,22 +24,22 @@ const systemdCredentials = "tencentcloud-credentials" //nolint:gosec // the name
 // readSmall reads a file of a kind that is small: a key or a token. Its errors name the path and nothing
 // of the content.
 func readSmall(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }() // it was only read
-	data, err := io.ReadAll(io.LimitReader(f, maxSmallFile+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(data) > maxSmallFile {
+	data, err := secretfile.Regular(path, maxSmallFile)
+	switch {
+	case errors.Is(err, secretfile.ErrTooLarge):
 		return nil, fmt.Errorf("%s: is larger than %d bytes, so it is no credential", path, maxSmallFile)
+	case errors.Is(err, secretfile.ErrIrregular):
+		return nil, fmt.Errorf("%s: %w", path, err)
+	case err != nil:
+		return nil, err
+	}
+	if _, err := secretfile.Text(data); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return data, nil
 }
 
-// readInto reads one part of a credential.
+// readInto reads one part of a credential. White space around it is usual in a file.
 func readInto(path string, target *string) error {
 	data, err := readSmall(path)
 	if err != nil {
@@ -96,7 +96,7 @@ func readDirectory(dir, profile string) (Credential, error) {
 	if cred.SecretID == "" && cred.SecretKey == "" {
 		return Credential{}, missing("%s has no files secret_id and secret_key", dir)
 	}
-	if err := cred.check(); err != nil {
+	if err := cred.tidy(); err != nil {
 		return Credential{}, retry.Permanent(fmt.Errorf("%s: %w", dir, err))
 	}
 	return cred, nil
@@ -139,7 +139,7 @@ func parseCredential(data []byte, profile string) (Credential, error) {
 	if err != nil {
 		return Credential{}, err
 	}
-	if err := cred.check(); err != nil {
+	if err := cred.tidy(); err != nil {
 		return Credential{}, fmt.Errorf("%w; the file needs secret_id and secret_key", err)
 	}
 	return cred, nil
@@ -161,7 +161,7 @@ func parseJSON(data []byte) (Credential, error) {
 			return Credential{}, errors.New("a part of the key is not a string")
 		}
 		if text != nil && *text != "" {
-			*target = strings.TrimSpace(*text)
+			*target = *text
 		}
 	}
 	return cred, nil

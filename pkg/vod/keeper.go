@@ -24,6 +24,9 @@ const (
 	rejectPause = time.Second
 )
 
+// UntidyHint is what to do about what stands around a key.
+const UntidyHint = "correct the source: the key alone, without quotes or blanks; in a file a line end behind it is fine"
+
 var errClosed = errors.New("the client is closed")
 
 // keeper holds the credential in use and replaces it in the background. One goroutine fetches; signing
@@ -39,7 +42,9 @@ type keeper struct {
 	ended    chan struct{} // closed when the attempt that is under way, or else the next one, has ended
 	fetched  time.Time     // when the last attempt ended
 	next     time.Time     // of the next attempt by itself; only for a credential that ends
-	rejected bool          // the server refused the credential
+	rejected bool          // the server refused the credential, and the source was not asked since
+	refused  bool          // the server refused the credential, and the source has no other yet
+	changed  chan struct{} // closed when another credential is in use
 
 	wake   chan struct{}
 	stop   context.CancelFunc
@@ -52,9 +57,9 @@ func newKeeper(p Provider, log *zap.Logger) *keeper {
 	ctx, stop := context.WithCancel(context.Background())
 	k := &keeper{
 		provider: p, log: log,
-		ended: make(chan struct{}),
-		wake:  make(chan struct{}, 1),
-		stop:  stop, closed: ctx.Done(),
+		ended: make(chan struct{}), changed: make(chan struct{}),
+		wake: make(chan struct{}, 1),
+		stop: stop, closed: ctx.Done(),
 		done: make(chan struct{}),
 	}
 	go k.run(ctx)
@@ -99,9 +104,21 @@ func (k *keeper) get(ctx context.Context) (*Credential, error) {
 // reject says that the server refused the credential in use.
 func (k *keeper) reject() {
 	k.mu.Lock()
-	k.rejected = true
+	k.rejected, k.refused = true, true
+	k.schedule()
 	k.mu.Unlock()
 	k.nudge()
+}
+
+// replaced returns a channel that is closed when another credential is in use; nil when the source gives no
+// other one.
+func (k *keeper) replaced() <-chan struct{} {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if cred := k.current.Load(); cred != nil && cred.Recheck == 0 && cred.Expires.IsZero() {
+		return nil
+	}
+	return k.changed
 }
 
 func (k *keeper) nudge() {
@@ -125,12 +142,19 @@ func (k *keeper) due(now time.Time) bool {
 	return !k.next.IsZero() && !now.Before(k.next)
 }
 
-// schedule sets next after an attempt. A source that still gives the same credential is asked again after
-// half of the rest. k.mu is held.
+// schedule sets next after an attempt or a refusal. A source that still gives the same credential is asked
+// again after half of the rest. While the server refuses what a file holds, the file is looked at again and
+// again: whoever waits makes no calls meanwhile. k.mu is held.
 func (k *keeper) schedule() {
 	cred := k.current.Load()
 	switch {
-	case cred == nil || cred.Expires.IsZero():
+	case cred == nil:
+		k.next = time.Time{}
+	case k.refused && cred.Recheck > 0:
+		k.next = k.fetched.Add(cred.Recheck)
+	case k.err == nil && k.rejected:
+		k.next = k.fetched.Add(rejectPause)
+	case cred.Expires.IsZero():
 		k.next = time.Time{}
 	case k.err != nil:
 		k.next = k.fetched.Add(refreshPause)
@@ -179,6 +203,11 @@ func (k *keeper) fetch(ctx context.Context) {
 	if err == nil {
 		k.current.Store(&cred)
 		k.rejected = false
+		if !old.signsAs(&cred) {
+			k.refused = false
+			close(k.changed)
+			k.changed = make(chan struct{})
+		}
 	}
 	k.schedule()
 	close(k.ended)
@@ -190,8 +219,12 @@ func (k *keeper) fetch(ctx context.Context) {
 		k.streak.End()
 		if old == nil {
 			k.log.Info("credential found", zap.Object("credential", cred))
-		} else if old.SecretID != cred.SecretID {
+		} else if !old.signsAs(&cred) {
 			k.log.Info("credential replaced", zap.Object("credential", cred))
+		}
+		if cred.untidy != "" && (old == nil || old.untidy != cred.untidy) {
+			k.log.Warn("the API key is used without what stands around it", zap.String("found", cred.untidy),
+				zap.String("hint", UntidyHint), zap.Object("credential", cred))
 		}
 	case old.usable(time.Now()) && k.streak.Fail(err): // otherwise the callers have the error
 		k.log.Warn("the credential cannot be fetched again; the one in use is kept", zap.Error(err), zap.String("hint", retry.Hint(err)), zap.Object("credential", old))
@@ -206,7 +239,7 @@ func (k *keeper) retrieve(ctx context.Context) (cred Credential, err error) {
 	}()
 	cred, err = k.provider.Retrieve(ctx)
 	if err == nil {
-		if err = cred.check(); err != nil {
+		if err = cred.tidy(); err != nil {
 			err = retry.Permanent(fmt.Errorf("credential from %s: %w", cred.Source, err))
 		}
 	}

@@ -251,7 +251,7 @@ func TestProviderThatMisbehaves(t *testing.T) {
 		c := client(t, answer(okReply), WithCredentials(p))
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		_, err := c.CredentialSource(ctx)
+		_, _, err := c.CredentialSource(ctx)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 	})
 }
@@ -266,7 +266,7 @@ func TestNoCredentials(t *testing.T) {
 	require.True(t, retry.IsPermanent(err))
 	require.NotEmpty(t, retry.Hint(err))
 	c = client(t, answer(okReply))
-	source, err := c.CredentialSource(context.Background())
+	source, _, err := c.CredentialSource(context.Background())
 	require.NoError(t, err)
 	require.Equal(t, "the configuration", source)
 }
@@ -308,4 +308,103 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 		require.NotContains(t, line.String(), "VERYSECRET")
 	}
 	require.NotZero(t, seenLogs.Len())
+}
+
+// What copying leaves around a key is left out, whichever source it comes from, and reported once.
+func TestWhatStandsAroundAKey(t *testing.T) {
+	t.Parallel()
+	for part, want := range map[string]string{
+		"key": "", "\ufeffkey": "a byte order mark", "key\r\n": "a line end", "\tkey ": "blanks", "\u00a0key": "blanks", `"key"`: "quotes",
+		"'key'\n": "a line end, quotes", "\ufeff\" key\"": "a byte order mark, quotes, blanks", "\u200bkey\u202e": "invisible characters", "`key`": "quotes",
+	} {
+		got, around := bare(part)
+		require.Equal(t, "key", got, "%q", part)
+		require.Equal(t, want, strings.Join(around, ", "), "%q", part)
+	}
+	for _, part := range []string{"", `"`, `""`, "\ufeff\n", `"key`, "k y", "k\x00"} { // what is left is refused
+		cred := Credential{SecretID: "id", SecretKey: part}
+		require.Error(t, cred.tidy(), "%q", part)
+	}
+
+	dir := t.TempDir()
+	env := map[string]string{"TENCENTCLOUD_SECRET_ID": "\ufeffid", "TENCENTCLOUD_SECRET_KEY": `"VERYSECRET"`, "TENCENTCLOUD_TOKEN": "tok\n"}
+	at := func(name, content string) string { return file(t, filepath.Join(dir, name), content) }
+	at("dir/secret_id", "\ufeffid\r\n")
+	at("dir/secret_key", "\"VERYSECRET\"\n")
+	at("dir/token", "tok\n") // usual
+	fromFile := func(name string) CredentialsConfig {
+		return with("file", func(c *CredentialsConfig) { c.File = filepath.Join(dir, name) })
+	}
+	at("j.json", `{"secret_id":"\ufeffid","secret_key":"\"VERYSECRET\"","token":"tok\n"}`)
+	at("f.ini", "\ufeff[default]\r\nsecret_id = 'id'\r\nsecret_key=VERYSECRET\r\ntoken=tok")
+	const all = "the secret ID has a byte order mark around it; the secret key has quotes around it"
+	for name, c := range map[string]struct {
+		cfg  CredentialsConfig
+		env  map[string]string
+		want string
+	}{
+		"environment": {with("env"), env, all + "; the token has a line end around it"},
+		"static": {with("static", func(c *CredentialsConfig) { c.SecretID, c.SecretKey, c.Token = "id ", "VERYSECRET", "tok" }), nil,
+			"the secret ID has blanks around it"},
+		"directory": {fromFile("dir"), nil, all},
+		"JSON":      {fromFile("j.json"), nil, all + "; the token has a line end around it"},
+		"INI":       {fromFile("f.ini"), nil, ""}, // these are its syntax
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			logs, seenLogs := observer.New(zapcore.WarnLevel)
+			src := &sources{cfg: &c.cfg, env: func(name string) (string, bool) { v, ok := c.env[name]; return v, ok }}
+			p, err := src.provider()
+			require.NoError(t, err)
+			k := newKeeper(p, zap.New(logs))
+			defer k.close()
+			for range 3 {
+				cred, err := k.get(t.Context())
+				require.NoError(t, err, name)
+				require.Equal(t, []string{"id", "VERYSECRET", "tok"}, []string{cred.SecretID, cred.SecretKey, cred.Token}, name)
+				require.Equal(t, c.want, cred.untidy, name)
+				time.Sleep(2 * recheck)
+				synctest.Wait()
+			}
+			if c.want == "" {
+				require.Zero(t, seenLogs.Len(), name)
+				return
+			}
+			require.Equal(t, 1, seenLogs.FilterMessage("the API key is used without what stands around it").Len(), name)
+			require.NotContains(t, fmt.Sprint(seenLogs.All()), "VERYSECRET")
+		})
+	}
+	utf16 := at("utf16", "\xff\xfei\x00d\x00")
+	_, err := retrieve(t, with("file", func(c *CredentialsConfig) { c.File = utf16 }), nil, nil)
+	require.ErrorContains(t, err, utf16+": is text in UTF-16, save it in UTF-8")
+}
+
+// Who waits makes no calls, and still learns at once that a refused key was replaced in its file.
+func TestARefusedFileIsLookedAtAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		path := file(t, filepath.Join(t.TempDir(), "key"), "secret_id=id\nsecret_key=wrong")
+		c := client(t, answer(apiError("AuthFailure.SignatureFailure", "no")), func(o *options) {
+			cfg := with("file", func(c *CredentialsConfig) { c.File = path })
+			p, err := (&sources{cfg: &cfg}).provider()
+			require.NoError(t, err)
+			o.provider = p
+		})
+		q := c.Queue(0)
+		require.NotNil(t, q.CredentialChanged(), "nothing is known yet")
+		_, err := q.Pull(t.Context())
+		require.True(t, retry.IsKeyRefused(err))
+		changed := q.CredentialChanged()
+		select {
+		case <-changed:
+			t.Fatal("it did not change")
+		case <-time.After(time.Minute):
+		}
+		file(t, path, "secret_id=id\nsecret_key=right")
+		began := time.Now()
+		<-changed
+		require.LessOrEqual(t, time.Since(began), recheck)
+	})
+	c := client(t, answer(okReply)) // a key in the configuration
+	require.NoError(t, c.Queue(0).Confirm(t.Context(), []string{"a"}))
+	require.Nil(t, c.Queue(0).CredentialChanged())
 }

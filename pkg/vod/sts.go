@@ -52,13 +52,14 @@ func (s *sources) assumeRole(base Provider) (Provider, error) {
 			}
 			role, err := s.sts(ctx, key, at, s.cfg.STSRegion, req)
 			role.Source = "role " + s.cfg.RoleARN + ", assumed with the credential from " + cred.Source
+			role.untidy = cred.untidy
 			return role, err
 		})
 	}
 	return providerFunc(func(ctx context.Context) (Credential, error) {
 		cred, err := base.Retrieve(ctx)
 		if err == nil {
-			err = cred.check()
+			err = cred.tidy()
 		}
 		if err != nil {
 			return Credential{}, err
@@ -91,6 +92,7 @@ func (s *sources) webIdentity() (Provider, error) {
 		if err := readInto(tokenFile, &req.WebIdentityToken); err != nil {
 			return Credential{}, err
 		}
+		req.WebIdentityToken, _ = bare(req.WebIdentityToken)
 		region := s.getenv("TKE_REGION")
 		if region == "" {
 			region = s.cfg.STSRegion
