@@ -14,33 +14,6 @@ import (
 	"go.uber.org/zap"
 )
 
-// handle is *os.File, as far as it is used.
-type handle interface {
-	io.Writer
-	io.ReaderAt
-	io.Closer
-	Stat() (fs.FileInfo, error)
-	Sync() error
-	Truncate(size int64) error
-	Fd() uintptr
-}
-
-// opener opens path for reading and appending, and makes it with mode if need be.
-type opener func(path string, mode fs.FileMode) (handle, error)
-
-func openFile(path string, mode fs.FileMode) (handle, error) {
-	// A FIFO would have its open wait for a reader, so the kind is looked at first.
-	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
-		return nil, notRegular(path)
-	}
-	// To read is needed for the last byte alone.
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|os.O_APPEND, mode)
-	if err != nil {
-		return nil, err
-	}
-	return f, nil
-}
-
 // appender appends lines to one path, and knows what to do when that fails.
 type appender struct {
 	path string
@@ -119,6 +92,13 @@ func (a *appender) reach() error {
 	if err != nil {
 		return err
 	}
+	was, changed, err := setMode(f, a.path, a.mode)
+	if err != nil {
+		return errors.Join(err, f.Close())
+	}
+	if changed {
+		a.log.Warn("the file had other permissions than mode says, and has these now", zap.String("path", a.path), zap.String("had", Mode(was).String()))
+	}
 	if a.sync {
 		// Always, since whoever made the file may have crashed before this.
 		if err := syncDirectory(a.path); err != nil {
@@ -133,9 +113,6 @@ func (a *appender) reach() error {
 func syncDirectory(path string) error {
 	if runtime.GOOS == "windows" { // has no such operation
 		return nil
-	}
-	if target, err := filepath.EvalSymlinks(path); err == nil {
-		path = target
 	}
 	dir, err := os.Open(filepath.Dir(path))
 	if err != nil {

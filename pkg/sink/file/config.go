@@ -13,9 +13,9 @@ import (
 
 // Config is what the sink's own keys say.
 type Config struct {
-	Path   string       `mapstructure:"path" doc:"The file that events are appended to. Its directory must exist."`
+	Path   string       `mapstructure:"path" doc:"The file that events are appended to. Its directory must exist, and may be a symbolic link; the file itself may not."`
 	Format event.Format `mapstructure:"format" enum:"callback,cloudevents" default:"callback" doc:"Form of each line: callback (the body of VOD's normal callback) or cloudevents (a CloudEvents 1.0 object in JSON)."`
-	Mode   Mode         `mapstructure:"mode" default:"0640" doc:"Permissions of a new file in octal, such as 0640; the umask is taken off."`
+	Mode   Mode         `mapstructure:"mode" default:"0640" doc:"Permissions of the file in octal, such as 0640; the umask is taken off. A file that is there gets them, too."`
 	Sync   bool         `mapstructure:"sync" default:"true" doc:"Whether an event counts as accepted only when it is on the disk (fsync). With false, a power failure can lose events that were confirmed."`
 }
 

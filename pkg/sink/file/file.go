@@ -1,6 +1,9 @@
 // Package file is the sink that appends events to a file, one JSON object a line, and reports an event as
 // accepted when it is on the disk. One fsync serves all events that waited for the one before.
 //
+// The file is one that nobody else put there: a regular file under a single name, of vodrelay's user or of the owner of
+// the directory. A link in its place is not followed, and the permissions of a file that is found become those of mode.
+//
 // With logrotate use `delaycompress`, since events that are being written when SIGHUP arrives still go to
 // the old file.
 package file
@@ -10,8 +13,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"syscall"
 
 	"go.uber.org/zap"
@@ -77,43 +78,6 @@ func (s *Sink) Close(ctx context.Context) error {
 		return fmt.Errorf("%s does not take the last events: %w", s.appender.path, err)
 	}
 	return withHint(s.appender.close())
-}
-
-// probe opens path without making it; where there is no file, it makes another one beside it for a moment.
-func probe(path string) error {
-	info, err := os.Stat(path)
-	switch {
-	case err == nil:
-		if !info.Mode().IsRegular() {
-			return notRegular(path)
-		}
-		f, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND, 0)
-		if err != nil {
-			return err
-		}
-		return f.Close()
-	case !errors.Is(err, fs.ErrNotExist):
-		return err
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".vodrelay-check-*")
-	if err != nil {
-		return stripTemp(err, filepath.Dir(path))
-	}
-	return errors.Join(f.Close(), os.Remove(f.Name()))
-}
-
-// stripTemp makes an error of CreateTemp read the same every time.
-func stripTemp(err error, dir string) error {
-	var failed *fs.PathError
-	if errors.As(err, &failed) {
-		return &fs.PathError{Op: "create a file in", Path: dir, Err: failed.Err}
-	}
-	return err
-}
-
-func notRegular(path string) error {
-	return retry.WithHint(fmt.Errorf("%s is not a regular file", path),
-		"events cannot be made durable there: name a file, or use the sinks stdout or exec")
 }
 
 // withHint says what a person can do about an error of the file system.
