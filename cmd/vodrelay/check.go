@@ -9,6 +9,7 @@ import (
 
 	"github.com/vodrelay/vodrelay/pkg/app"
 	"github.com/vodrelay/vodrelay/pkg/config"
+	"github.com/vodrelay/vodrelay/pkg/safetext"
 )
 
 func newCheck(p *program) *cobra.Command {
@@ -59,9 +60,9 @@ start either.`,
 
 func printFindings(w io.Writer, findings []app.Finding) {
 	for _, f := range findings {
-		fmt.Fprintf(w, "%-8s %s: %s\n", f.Status, f.Name, f.Detail)
+		fmt.Fprintf(w, "%-8s %s: %s\n", f.Status, safetext.Line(f.Name, 0), safetext.Line(f.Detail, 0))
 		if f.Hint != "" {
-			fmt.Fprintf(w, "%-8s to mend it: %s\n", "", f.Hint)
+			fmt.Fprintf(w, "%-8s what to do: %s\n", "", safetext.Line(f.Hint, 0))
 		}
 	}
 }

@@ -134,7 +134,7 @@ func TestCheck(t *testing.T) {
 	cloud.SetCredentials(map[string]emulator.Credential{emulator.DefaultSecretID: {SecretKey: "another"}})
 	code, out, _ = command(t, environ, "check")
 	require.Equal(t, exitFailed, code)
-	require.Contains(t, out, "to mend it: the SecretKey does not belong to the SecretId")
+	require.Contains(t, out, "what to do: the SecretKey does not belong to the SecretId")
 }
 
 func TestWrongCredentialsAreNamedByRun(t *testing.T) {
@@ -143,7 +143,7 @@ func TestWrongCredentialsAreNamedByRun(t *testing.T) {
 	cloud.SetCredentials(map[string]emulator.Credential{emulator.DefaultSecretID: {SecretKey: "another"}})
 	code, _, log := command(t, environ, "run")
 	require.Equal(t, exitConfig, code)
-	require.Contains(t, log, "to mend it: the SecretKey does not belong to the SecretId")
+	require.Contains(t, log, "what to do: the SecretKey does not belong to the SecretId")
 	require.NotContains(t, log, emulator.DefaultSecretKey)
 }
 

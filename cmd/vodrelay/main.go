@@ -15,6 +15,7 @@ import (
 
 	"github.com/vodrelay/vodrelay/pkg/config"
 	"github.com/vodrelay/vodrelay/pkg/retry"
+	"github.com/vodrelay/vodrelay/pkg/safetext"
 )
 
 // The exit codes.
@@ -89,10 +90,10 @@ func (p *program) exitCode(err error) int {
 func (p *program) report(err error) {
 	var text strings.Builder
 	for line := range strings.SplitSeq(err.Error(), "\n") {
-		fmt.Fprintln(&text, "vodrelay: "+line)
+		fmt.Fprintln(&text, "vodrelay: "+safetext.Line(line, 0))
 	}
 	if hint := retry.Hint(err); hint != "" {
-		fmt.Fprintln(&text, "vodrelay: to mend it: "+hint)
+		fmt.Fprintln(&text, "vodrelay: what to do: "+safetext.Line(hint, 0))
 	}
 	if !p.running {
 		fmt.Fprintln(&text, "vodrelay: see vodrelay --help")

@@ -88,11 +88,11 @@ from one mode to the other, so that no event is lost.`,
 				return err
 			}
 			if changes {
-				fmt.Fprintln(p.stderr, "vodrelay: changed; it takes up to 10 minutes to have effect")
+				p.say("changed; it takes up to 10 minutes to have effect")
 			}
 			if len(args) > 0 {
 				all := moveTo(args[0])
-				fmt.Fprintf(p.stderr, "vodrelay: to lose nothing, see all steps with: vodrelay mode %s --steps. What is left to do:\n", args[0])
+				p.say("to lose nothing, see all steps with: vodrelay mode %s --steps. What is left to do:", args[0])
 				printSteps(p.stderr, all[changeStep:], changeStep+1)
 			}
 			return nil
@@ -185,7 +185,7 @@ func printModes(w io.Writer, modes []applicationMode) {
 			mode = "normal callback (PUSH): events are posted to the URL"
 		}
 		fmt.Fprintf(table, "mode:\t%s\nurl:\t%s\nupload events:\t%s\ndeletion events:\t%s\npersistence events:\t%s\n",
-			mode, printable(m.NotificationURL), m.UploadMediaComplete, m.DeleteMediaComplete, m.PersistenceComplete)
+			mode, cell(m.NotificationURL), m.UploadMediaComplete, m.DeleteMediaComplete, m.PersistenceComplete)
 	}
 	_ = table.Flush() // as every write to a terminal
 }

@@ -1,11 +1,16 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/vodrelay/vodrelay/pkg/safetext"
 )
 
 // outputFormat is how a command answers: for a person, or as JSON.
@@ -32,14 +37,34 @@ func (o *outputFormat) Set(s string) error {
 	return nil
 }
 
-// write answers with v as JSON, or with what text prints.
+// write answers with v as JSON, or with what text prints. A reader that has read enough is no error.
 func (o *outputFormat) write(w io.Writer, v any, text func(io.Writer)) error {
+	var answer bytes.Buffer
 	if *o == "json" {
-		enc := json.NewEncoder(w)
+		enc := json.NewEncoder(&answer)
 		enc.SetEscapeHTML(false)
 		enc.SetIndent("", "  ")
-		return enc.Encode(v)
+		if err := enc.Encode(v); err != nil {
+			return err
+		}
+	} else {
+		text(&answer)
 	}
-	text(w)
+	if _, err := w.Write(safetext.Text(answer.Bytes())); err != nil && !errors.Is(err, syscall.EPIPE) {
+		return err
+	}
 	return nil
 }
+
+// say writes one line for a person to the standard error.
+func (p *program) say(format string, args ...any) { sayTo(p.stderr, format, args...) }
+
+func sayTo(w io.Writer, format string, args ...any) {
+	fmt.Fprintln(w, "vodrelay: "+safetext.Line(fmt.Sprintf(format, args...), 0))
+}
+
+// longestCell is how much of a text from outside a table shows, in bytes.
+const longestCell = 120
+
+// cell is a text from outside in a table.
+func cell(text string) string { return safetext.Line(text, longestCell) }

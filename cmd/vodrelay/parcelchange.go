@@ -16,6 +16,7 @@ import (
 
 	"github.com/vodrelay/vodrelay/pkg/config"
 	"github.com/vodrelay/vodrelay/pkg/event"
+	"github.com/vodrelay/vodrelay/pkg/safetext"
 	"github.com/vodrelay/vodrelay/pkg/selection"
 )
 
@@ -72,7 +73,7 @@ stored meanwhile are left alone.`,
 				if err != nil {
 					return fmt.Errorf("after %d parcels: %w", n, asFlags(err))
 				}
-				fmt.Fprintf(p.stderr, "vodrelay: %s %s\n", parcelsAre(n), change.done)
+				p.say("%s %s", parcelsAre(n), change.done)
 				p.reportGone(plan.Parcels - n)
 				return nil
 			})
@@ -95,35 +96,35 @@ func (p *program) noteUnknownSink(cfg *config.Config, name string) {
 	if slices.Contains(names, name) {
 		return
 	}
-	text := fmt.Sprintf("vodrelay: sink %s is not in the configuration", selection.Printable(name))
+	text := fmt.Sprintf("sink %s is not in the configuration", safetext.Name(name))
 	if near := config.Nearest(name, names); near != "" {
 		text += ": did you mean " + near + "?"
 	}
-	fmt.Fprintln(p.stderr, text)
+	p.say("%s", text)
 }
 
 // agree says what plan changes and reports whether to go on. Without a person at a terminal to ask it refuses.
 func (p *program) agree(ctx context.Context, c consent, verb string, plan *selection.Plan) (bool, error) {
 	for _, id := range plan.Missing {
-		fmt.Fprintf(p.stderr, "vodrelay: no parcel of event %s fits: it was accepted or dropped, or has another sink or state\n", id)
+		p.say("no parcel of event %s fits: it was accepted or dropped, or has another sink or state", id)
 	}
 	if plan.Parcels == 0 {
 		if len(plan.Missing) > 0 {
 			return false, errors.New("0 parcels match: nothing was changed")
 		}
-		fmt.Fprintln(p.stderr, "vodrelay: 0 parcels match: nothing was changed")
+		p.say("0 parcels match: nothing was changed")
 		return false, nil
 	}
-	fmt.Fprintf(p.stderr, "vodrelay: to %s: %s\n", verb, parcelCount(plan.Parcels))
+	p.say("to %s: %s", verb, parcelCount(plan.Parcels))
 	for _, g := range plan.Groups {
-		fmt.Fprintf(p.stderr, "  sink %s: %d %s\n", selection.Printable(g.Sink), g.Parcels, g.State)
+		fmt.Fprintf(p.stderr, "  sink %s: %d %s\n", safetext.Name(g.Sink), g.Parcels, g.State)
 	}
 	for _, line := range plan.Few {
 		fmt.Fprintf(p.stderr, "    %s\n", line)
 	}
 	switch {
 	case c.dryRun:
-		fmt.Fprintln(p.stderr, "vodrelay: nothing was changed (--dry-run)")
+		p.say("nothing was changed (--dry-run)")
 		return false, nil
 	case c.yes:
 		return true, nil
@@ -137,7 +138,7 @@ func (p *program) agree(ctx context.Context, c consent, verb string, plan *selec
 // reportGone says that fewer parcels were changed than had been counted.
 func (p *program) reportGone(n int64) {
 	if n > 0 {
-		fmt.Fprintf(p.stderr, "vodrelay: %s not there any more: accepted, or changed by somebody else\n", parcelsAre(n))
+		p.say("%s not there any more: accepted, or changed by somebody else", parcelsAre(n))
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vodrelay/vodrelay/pkg/config"
+	"github.com/vodrelay/vodrelay/pkg/safetext"
 	"github.com/vodrelay/vodrelay/pkg/selection"
 )
 
@@ -60,8 +61,8 @@ What would move is said before, and asked for.`,
 }
 
 func (p *program) printMoved(move selection.Move, moved selection.Moved) {
-	from, to := selection.Printable(move.From), selection.Printable(move.To)
-	fmt.Fprintf(p.stderr, "vodrelay: %s moved to sink %s\n", parcelsAre(moved.Parcels), to)
+	from, to := safetext.Name(move.From), safetext.Name(move.To)
+	p.say("%s moved to sink %s", parcelsAre(moved.Parcels), to)
 	for _, kept := range []struct {
 		parcels int64
 		why     string
@@ -71,7 +72,7 @@ func (p *program) printMoved(move selection.Move, moved selection.Moved) {
 		{moved.Sending, "being sent at the moment: run the command again in a minute"},
 	} {
 		if kept.parcels > 0 {
-			fmt.Fprintf(p.stderr, "vodrelay: %s left with sink %s: %s\n", parcelsAre(kept.parcels), from, kept.why)
+			p.say("%s left with sink %s: %s", parcelsAre(kept.parcels), from, kept.why)
 		}
 	}
 }

@@ -102,9 +102,9 @@ func (p *program) printTotals(ctx context.Context, s parcelStore, shown int, nex
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(p.stderr, "vodrelay: %d shown; in all %d waiting, %d dead\n", shown, waiting, dead)
+	p.say("%d shown; in all %d waiting, %d dead", shown, waiting, dead)
 	if next != "" {
-		fmt.Fprintf(p.stderr, "vodrelay: there are more: add --after %s\n", next)
+		p.say("there are more: add --after %s", next)
 	}
 	return nil
 }
@@ -124,8 +124,8 @@ func printParcels(w io.Writer, views []admin.Parcel) {
 				due = "in " + v.Next.Sub(now).Round(time.Second).String()
 			}
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n", v.ID, printable(v.Sink), v.State, printable(v.Type), printable(v.Subject),
-			v.Attempts, now.Sub(v.Created).Round(time.Second), due, printable(v.LastError))
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n", v.ID, cell(v.Sink), v.State, cell(v.Type), cell(v.Subject),
+			v.Attempts, now.Sub(v.Created).Round(time.Second), due, cell(v.LastError))
 	}
 	_ = table.Flush() // as every write to a terminal
 }

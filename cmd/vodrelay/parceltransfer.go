@@ -36,7 +36,7 @@ func newParcelsExport(p *program) *cobra.Command {
 				}
 				n, err := s.Export(ctx, filter, out)
 				if err == nil {
-					fmt.Fprintf(p.stderr, "vodrelay: %d parcels written; they are still in the store\n", n)
+					p.say("%d parcels written; they are still in the store", n)
 				}
 				return err
 			})
@@ -64,10 +64,10 @@ func newParcelsImport(p *program) *cobra.Command {
 					in = f
 				}
 				n, err := s.Import(ctx, in)
-				fmt.Fprintf(p.stderr, "vodrelay: %d parcels stored\n", n)
+				p.say("%d parcels stored", n)
 				gone, goneErr := app.CheckGone(ctx, s, cfg.Sinks)
 				for _, f := range gone {
-					fmt.Fprintf(p.stderr, "vodrelay: %s: %s: %s\n", f.Name, f.Detail, f.Hint)
+					p.say("%s: %s: %s", f.Name, f.Detail, f.Hint)
 				}
 				return errors.Join(err, goneErr)
 			})

@@ -61,10 +61,10 @@ An empty queue is waited on for 5 s.`,
 				return err
 			}
 			if len(events) == 0 {
-				fmt.Fprintln(p.stderr, "vodrelay: the queue is empty")
+				p.say("the queue is empty")
 				return nil
 			}
-			fmt.Fprintf(p.stderr, "vodrelay: %d events shown; not confirmed, they come back to the queue in %s\n", len(events), event.LeaseTime)
+			p.say("%d events shown; not confirmed, they come back to the queue in %s", len(events), event.LeaseTime)
 			return nil
 		},
 	}
@@ -96,7 +96,7 @@ func printEvents(w io.Writer, events []peeked) {
 	table := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(table, "ID\tTYPE\tFILE OR TASK\tCONTENT")
 	for _, e := range events {
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", e.ID, printable(e.Type), printable(e.Subject), preview(e.Content))
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", e.ID, cell(e.Type), cell(e.Subject), preview(e.Content))
 	}
 	_ = table.Flush() // as every write to a terminal
 }
@@ -105,26 +105,7 @@ func printEvents(w io.Writer, events []peeked) {
 func preview(content json.RawMessage) string {
 	var line bytes.Buffer
 	if json.Compact(&line, content) != nil {
-		return printable(string(content))
+		return cell(string(content))
 	}
-	return printable(line.String())
-}
-
-// printable keeps a text from an event from steering the terminal.
-func printable(s string) string {
-	const most = 100
-	runes := []rune(s)
-	cut := len(runes) > most
-	if cut {
-		runes = runes[:most]
-	}
-	for i, r := range runes {
-		if r < ' ' || r == 0x7f || (r >= 0x80 && r < 0xa0) {
-			runes[i] = ' '
-		}
-	}
-	if cut {
-		return string(runes) + "…"
-	}
-	return string(runes)
+	return cell(line.String())
 }

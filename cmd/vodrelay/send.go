@@ -78,7 +78,7 @@ Exit codes: 0 all were accepted, 1 some were not`,
 			defer func() { _ = log.Sync() }() // nobody is left to be told
 			ctx, unwatch := untilSignal(cmd.Context(), log.Logger, func() {})
 			defer unwatch()
-			s.stderr = log
+			s.said = log
 			failed := s.run(ctx, in)
 			if err := out.write(p.stdout, s.sum, func(w io.Writer) { s.sum.print(w) }); err != nil {
 				return err
@@ -126,7 +126,7 @@ type sender struct {
 	timeout, pause time.Duration
 	concurrency    int
 	perSecond      float64
-	stderr         io.Writer
+	said           io.Writer // what a person is to know
 
 	client     *http.Client
 	mu         sync.Mutex
@@ -140,7 +140,7 @@ func (s *sender) complain(line numbered, reason string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.complaints++; s.complaints <= most {
-		fmt.Fprintf(s.stderr, "vodrelay: line %d: %s\n", line.number, reason)
+		sayTo(s.said, "line %d: %s", line.number, reason)
 	}
 }
 
@@ -317,7 +317,7 @@ func (s *sender) post(ctx context.Context, body []byte) (answer string, accepted
 		}
 	})
 	if reason != "" {
-		answer += ": " + printable(reason)
+		answer += ": " + cell(reason)
 	}
 	return answer, accepted
 }

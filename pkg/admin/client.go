@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/vodrelay/vodrelay/pkg/retry"
+	"github.com/vodrelay/vodrelay/pkg/safetext"
 	"github.com/vodrelay/vodrelay/pkg/selection"
 )
 
@@ -158,7 +159,7 @@ func (e *RefusedError) Error() string {
 	if e.problem.Error == "" {
 		return fmt.Sprintf("the admin server answered %d %s", e.Status, http.StatusText(e.Status))
 	}
-	return printable(e.problem.Error)
+	return safetext.Line(e.problem.Error, 0)
 }
 
 func (c *Client) do(ctx context.Context, method, path string, body, into any) error {
@@ -201,7 +202,7 @@ func (c *Client) do(ctx context.Context, method, path string, body, into any) er
 		refusal := &RefusedError{Status: resp.StatusCode}
 		_ = json.Unmarshal(text, &refusal.problem) // what is no JSON has its status to tell
 		if p := refusal.problem; len(p.Matches) > 0 {
-			return &selection.AmbiguousError{Problem: printable(p.Error), Matches: p.Matches, More: p.More}
+			return &selection.AmbiguousError{Problem: safetext.Line(p.Error, 0), Matches: p.Matches, More: p.More}
 		}
 		return retry.WithHint(refusal, refusal.problem.Hint)
 	}

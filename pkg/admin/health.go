@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+
+	"github.com/vodrelay/vodrelay/pkg/safetext"
 )
 
 // check is one condition of health; err is nil when it holds.
@@ -50,7 +52,7 @@ func reasons(checks []check) []string {
 	failed := []string{}
 	for _, c := range checks {
 		if c.err != nil {
-			failed = append(failed, c.name+": "+printable(c.err.Error()))
+			failed = append(failed, c.name+": "+safetext.Line(c.err.Error(), 0))
 		}
 	}
 	return failed
@@ -74,7 +76,7 @@ func probe(w http.ResponseWriter, r *http.Request, name string, checks []check) 
 		}
 		status = http.StatusServiceUnavailable
 		names = append(names, c.name)
-		lines = append(lines, "[-]"+c.name+" failed: "+printable(c.err.Error()))
+		lines = append(lines, "[-]"+c.name+" failed: "+safetext.Line(c.err.Error(), 0))
 	}
 	if names != nil {
 		end = "failed: " + strings.Join(names, ", ")

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"maps"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -12,6 +11,7 @@ import (
 
 	"github.com/vodrelay/vodrelay/pkg/event"
 	"github.com/vodrelay/vodrelay/pkg/retry"
+	"github.com/vodrelay/vodrelay/pkg/safetext"
 )
 
 // otherType is the label of every event type that is not documented: types come from outside, and a label
@@ -150,7 +150,7 @@ func (o *Observer) observed() map[string]*observedSink {
 }
 
 // label makes a text fit to be the value of a label.
-func label(text string) string { return strings.ToValidUTF8(text, "\uFFFD") }
+func label(text string) string { return safetext.Line(text, 0) }
 
 // PullWaited reports how long a pull waited for the rate limiter.
 func (o *Observer) PullWaited(d time.Duration) {

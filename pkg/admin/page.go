@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/vodrelay/vodrelay/pkg/event"
+	"github.com/vodrelay/vodrelay/pkg/safetext"
 )
 
 const (
@@ -31,7 +32,7 @@ var styleText []byte
 // pageTemplate is parsed when somebody looks at the page, and not at every start.
 var pageTemplate = sync.OnceValue(func() *template.Template {
 	return template.Must(template.New("page").Funcs(template.FuncMap{
-		"text":  printable,
+		"text":  func(s string) string { return safetext.Line(s, 0) },
 		"ago":   ago,
 		"count": count,
 		"size":  size,

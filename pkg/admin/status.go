@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/vodrelay/vodrelay/pkg/event"
+	"github.com/vodrelay/vodrelay/pkg/safetext"
 	"github.com/vodrelay/vodrelay/pkg/selection"
 )
 
@@ -158,7 +159,7 @@ func (s *Server) Status(ctx context.Context) Status {
 			Name: label(sink.Name), Breaker: sink.Breaker, BreakerSince: when(sink.BreakerSince),
 			Accepted: sink.Sent, Failed: sink.Failed, FailedInARow: sink.Failures, LastAccepted: when(s.opts.Observer.lastSent(sink.Name)),
 			Refused: sink.Refusals.Total, RefusedInARow: sink.Refusals.InARow, RefusingSince: when(sink.Refusals.Since),
-			LastRefused: when(sink.Refusals.Last), LastRefusal: printable(sink.Refusals.Error),
+			LastRefused: when(sink.Refusals.Last), LastRefusal: safetext.Line(sink.Refusals.Error, 0),
 		})
 	}
 	if s.counts == nil {

@@ -62,7 +62,7 @@ func TestStatus(t *testing.T) {
 	require.Equal(t, 7, st.Sinks[1].RefusedInARow)
 	require.WithinDuration(t, time.Now().Add(-3*time.Minute), *st.Sinks[1].RefusingSince, time.Minute)
 	require.WithinDuration(t, time.Now(), *st.Sinks[1].LastRefused, time.Minute)
-	require.Equal(t, "422: <too> large\uFFFD", st.Sinks[1].LastRefusal)
+	require.Equal(t, "422: <too> large\\u001b", st.Sinks[1].LastRefusal)
 	require.Nil(t, st.Sinks[0].RefusingSince)
 	require.EqualValues(t, 1, st.Sinks[4].Waiting)
 	require.EqualValues(t, 1, st.Sinks[4].Dead)

@@ -11,6 +11,7 @@ import (
 	"github.com/vodrelay/vodrelay/pkg/event"
 	"github.com/vodrelay/vodrelay/pkg/pipeline"
 	"github.com/vodrelay/vodrelay/pkg/retry"
+	"github.com/vodrelay/vodrelay/pkg/safetext"
 	"github.com/vodrelay/vodrelay/pkg/selection"
 	"github.com/vodrelay/vodrelay/pkg/store"
 )
@@ -74,9 +75,9 @@ func moveTarget(sinks []config.Sink, from, to string) (wanted func(event.Event) 
 		if near := config.Nearest(to, names); near != "" {
 			hint = "did you mean " + near + "? A daemon has to be reloaded first when the sink is new there"
 		}
-		return nil, refuse(hint, "to: there is no sink %s in the configuration", selection.Printable(to))
+		return nil, refuse(hint, "to: there is no sink %s in the configuration", safetext.Name(to))
 	case !gone:
-		return nil, refuse("rename the sink, or take it out of the configuration, and reload the daemon first", "from: sink %s is in the configuration: it sends its parcels itself", selection.Printable(from))
+		return nil, refuse("rename the sink, or take it out of the configuration, and reload the daemon first", "from: sink %s is in the configuration: it sends its parcels itself", safetext.Name(from))
 	}
 	if sinks[target].When == "" {
 		return func(event.Event) bool { return true }, nil
@@ -107,7 +108,7 @@ func goneSinks(ctx context.Context, s Shelf, sinks []config.Sink) ([]selection.G
 
 // hintGone says what to do about the parcels of a sink that is gone.
 func hintGone(sink string) string {
-	name := selection.Printable(sink)
+	name := safetext.Name(sink)
 	return fmt.Sprintf("hand them to another sink with `vodrelay parcels move --from %s --to NEW`, or delete them with `vodrelay parcels drop --sink %s`", name, name)
 }
 
@@ -158,7 +159,7 @@ func CheckGone(ctx context.Context, s Shelf, sinks []config.Sink) ([]Finding, er
 	var findings []Finding
 	for _, g := range all {
 		findings = append(findings, Finding{
-			Name: "parcels of sink " + selection.Printable(g.Sink), Status: Warned, Hint: hintGone(g.Sink),
+			Name: "parcels of sink " + safetext.Name(g.Sink), Status: Warned, Hint: hintGone(g.Sink),
 			Detail: fmt.Sprintf("%d waiting and %d dead, for a sink that is not in the configuration", g.Waiting, g.Dead),
 		})
 	}

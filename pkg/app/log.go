@@ -71,11 +71,14 @@ func newEncoder(console, journal bool) zapcore.Encoder {
 		cfg.EncodeTime = zapcore.TimeEncoderOfLayout(time.TimeOnly)
 	}
 	cfg.EncodeDuration = zapcore.StringDurationEncoder
-	if !journal {
-		return build(cfg)
+	if journal {
+		cfg.TimeKey = zapcore.OmitKey
 	}
-	cfg.TimeKey = zapcore.OmitKey
-	return journalEncoder{build(cfg), buffer.NewPool()}
+	encoder := zapcore.Encoder(safeEncoder{build(cfg), buffer.NewPool()})
+	if journal {
+		encoder = journalEncoder{encoder, buffer.NewPool()}
+	}
+	return encoder
 }
 
 // output makes a writer that several sinks print to without mixing their lines.

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/vodrelay/vodrelay/pkg/event"
+	"github.com/vodrelay/vodrelay/pkg/safetext"
 )
 
 // refusal is an answer that is not 200, and its one line of text.
@@ -219,7 +220,7 @@ func (s *Server) read(ctx context.Context, w http.ResponseWriter, r *http.Reques
 func (s *Server) decode(body []byte, now time.Time) (event.Event, *refusal) {
 	m, err := parse(body)
 	if err != nil {
-		return event.Event{}, refuse(http.StatusBadRequest, oneLine(err.Error()))
+		return event.Event{}, refuse(http.StatusBadRequest, safetext.Line(err.Error(), longest))
 	}
 	keys, err := s.keys.keys()
 	if err != nil {
@@ -236,7 +237,7 @@ func (s *Server) decode(body []byte, now time.Time) (event.Event, *refusal) {
 	case m.eventType != "":
 	case m.legacy != nil && s.cfg.Legacy:
 		if content, err = m.legacy.content(); err != nil {
-			return event.Event{}, refuse(http.StatusBadRequest, "the v2.0 notification cannot be translated: "+oneLine(err.Error()))
+			return event.Event{}, refuse(http.StatusBadRequest, "the v2.0 notification cannot be translated: "+safetext.Line(err.Error(), longest))
 		}
 	case m.legacy != nil:
 		return event.Event{}, refuse(http.StatusBadRequest, "this is a notification in the v2.0 format: set callback.legacy to accept those")
@@ -287,9 +288,5 @@ func (s *Server) settle(ctx context.Context, e event.Event, received time.Time, 
 	return nil
 }
 
-// oneLine is an error's text, which may quote the body, as one short line.
-func oneLine(text string) string {
-	const longest = 200
-	text = strings.Join(strings.Fields(strings.ToValidUTF8(text, "")), " ")
-	return strings.ToValidUTF8(text[:min(len(text), longest)], "")
-}
+// longest is how much of an error's text, which may quote the body, an answer holds, in bytes.
+const longest = 200

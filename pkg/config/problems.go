@@ -2,12 +2,12 @@ package config
 
 import (
 	"cmp"
-	"fmt"
 	"reflect"
 	"slices"
 	"strconv"
 	"strings"
-	"unicode"
+
+	"github.com/vodrelay/vodrelay/pkg/safetext"
 )
 
 // Error is one thing that is wrong with the configuration.
@@ -26,7 +26,7 @@ func (e Error) Error() string {
 	parts := make([]string, 0, 3)
 	for _, part := range []string{e.Where, e.Key, e.Text} {
 		if part != "" {
-			parts = append(parts, oneLine(part))
+			parts = append(parts, safetext.Line(part, 0))
 		}
 	}
 	return strings.Join(parts, ": ")
@@ -194,21 +194,8 @@ func lines(err error) []string {
 	return all
 }
 
-// oneLine makes control characters and line breaks harmless.
-func oneLine(s string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || r == '\u2028' || r == '\u2029' {
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(s, "\uFFFD"))
-}
-
 // quote shows a value, shortened.
 func quote(s string) string {
 	const longest = 80
-	if runes := []rune(s); len(runes) > longest {
-		s = string(runes[:longest]) + "..."
-	}
-	return fmt.Sprintf("%q", s)
+	return safetext.Quote(s, longest)
 }

@@ -1,9 +1,9 @@
 package event
 
 import (
-	"strings"
 	"time"
-	"unicode/utf8"
+
+	"github.com/vodrelay/vodrelay/pkg/safetext"
 )
 
 // Parcel is the unit of durable work: one event for one sink, kept in a store until the sink has accepted
@@ -60,22 +60,13 @@ type ParcelOutcome struct {
 // MaxParcelError is the longest text of a failure in a parcel, in bytes.
 const MaxParcelError = 1 << 10
 
-// ParcelError is the text of err as a parcel keeps it: at most MaxParcelError bytes, and nothing that a
-// database refuses as text. It is "" for a nil error.
+// ParcelError is the text of err as a parcel keeps it: one line of at most MaxParcelError bytes, with nothing in it
+// that cannot be seen or that a database refuses. It is "" for a nil error.
 func ParcelError(err error) string {
 	if err == nil {
 		return ""
 	}
-	const rest = "..."
-	text := strings.ReplaceAll(strings.ToValidUTF8(err.Error(), "\uFFFD"), "\x00", "\uFFFD")
-	if len(text) <= MaxParcelError {
-		return text
-	}
-	end := MaxParcelError - len(rest)
-	for !utf8.RuneStart(text[end]) {
-		end--
-	}
-	return text[:end] + rest
+	return safetext.Line(err.Error(), MaxParcelError)
 }
 
 // SettledMark remembers an event of an application that was settled and whose confirm has not succeeded.

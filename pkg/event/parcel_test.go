@@ -14,7 +14,7 @@ import (
 func TestParcelError(t *testing.T) {
 	require.Empty(t, event.ParcelError(nil))
 	require.Equal(t, "target down", event.ParcelError(errors.New("target down")))
-	require.Equal(t, "a\uFFFDb\uFFFDc", event.ParcelError(errors.New("a\x00b\xffc")), "what PostgreSQL refuses in a text")
+	require.Equal(t, "a\\u0000b\uFFFDc", event.ParcelError(errors.New("a\x00b\xffc")), "what PostgreSQL refuses in a text")
 	exact := strings.Repeat("x", event.MaxParcelError)
 	require.Equal(t, exact, event.ParcelError(errors.New(exact)))
 	for pad := range 4 { // wherever a character would be cut

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
-	"unicode"
 
 	"github.com/expr-lang/expr/ast"
 	"github.com/expr-lang/expr/builtin"
@@ -13,6 +12,8 @@ import (
 	"github.com/expr-lang/expr/conf"
 	"github.com/expr-lang/expr/file"
 	"github.com/expr-lang/expr/parser"
+
+	"github.com/vodrelay/vodrelay/pkg/safetext"
 )
 
 const (
@@ -93,7 +94,7 @@ func fault(src string, at *file.Error, message string) error {
 			place = fmt.Sprintf(", line %d%s", at.Line, place)
 		}
 	}
-	return fmt.Errorf("expression '%s'%s: %s", oneLine(src), place, oneLine(plainWords.Replace(message)))
+	return fmt.Errorf("expression '%s'%s: %s", safetext.Line(src, longest), place, safetext.Line(plainWords.Replace(message), longest))
 }
 
 // plainWords are for people who write expressions, not Go.
@@ -106,21 +107,8 @@ var plainWords = strings.NewReplacer(
 	"nil", "null",
 )
 
-// oneLine is text as it can stand in a line of a log.
-func oneLine(text string) string {
-	text = strings.Join(strings.Fields(strings.ToValidUTF8(text, "\uFFFD")), " ")
-	text = strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return '\uFFFD'
-		}
-		return r
-	}, text)
-	const longest = 300
-	if runes := []rune(text); len(runes) > longest {
-		return string(runes[:longest]) + "..."
-	}
-	return text
-}
+// longest is how much of an expression or of a message an error quotes, in bytes.
+const longest = 400
 
 func remedy(tree *parser.Tree, at *file.Error) string {
 	if name, ok := strings.CutPrefix(at.Message, "unknown name "); ok {

@@ -5,6 +5,7 @@ import (
 
 	"github.com/vodrelay/vodrelay/pkg/event"
 	"github.com/vodrelay/vodrelay/pkg/retry"
+	"github.com/vodrelay/vodrelay/pkg/safetext"
 )
 
 // Condition is a compiled yes-or-no expression on events. It is safe for concurrent use.
@@ -59,7 +60,7 @@ func (c *Condition) Match(e event.Event) (bool, error) {
 	}
 	matched, err := truth(v)
 	if err != nil {
-		return false, retry.Permanent(fmt.Errorf("expression '%s': the result must be true or false, not %s", oneLine(c.x.src), describe(v)))
+		return false, retry.Permanent(fmt.Errorf("expression '%s': the result must be true or false, not %s", safetext.Line(c.x.src, longest), describe(v)))
 	}
 	return matched, nil
 }

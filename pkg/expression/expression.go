@@ -19,6 +19,7 @@ import (
 
 	"github.com/vodrelay/vodrelay/pkg/event"
 	"github.com/vodrelay/vodrelay/pkg/retry"
+	"github.com/vodrelay/vodrelay/pkg/safetext"
 )
 
 // Expression is a compiled expression for a value. It is safe for concurrent use.
@@ -114,7 +115,7 @@ func (x *Expression) eval(e event.Event) (any, error) {
 	for _, name := range x.names {
 		value, err := variable(e, name)
 		if err != nil {
-			return nil, fmt.Errorf("expression '%s': %s cannot be read: %w", oneLine(x.src), name, err)
+			return nil, fmt.Errorf("expression '%s': %s cannot be read: %w", safetext.Line(x.src, longest), name, err)
 		}
 		env[name] = value
 	}

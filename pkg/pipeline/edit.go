@@ -12,6 +12,7 @@ import (
 	"github.com/vodrelay/vodrelay/pkg/event"
 	"github.com/vodrelay/vodrelay/pkg/expression"
 	"github.com/vodrelay/vodrelay/pkg/retry"
+	"github.com/vodrelay/vodrelay/pkg/safetext"
 )
 
 // Field is one value of a new or changed event.
@@ -24,9 +25,6 @@ type Field struct {
 	// value's exact bytes are copied; what is calculated is written anew.
 	Expr string
 }
-
-// oneLine is a key as it can stand in a line of a log.
-func oneLine(key string) string { return strings.Join(strings.Fields(key), " ") }
 
 // node is an object to write: what stands at each key of fields, in order.
 type node struct {
@@ -55,7 +53,7 @@ func newTemplate(fields []Field) (*template, error) {
 			err = t.root.insert(f.Key, len(t.expressions))
 		}
 		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", oneLine(f.Key), err))
+			errs = append(errs, fmt.Errorf("%s: %w", safetext.Name(f.Key), err))
 			continue
 		}
 		t.expressions = append(t.expressions, x)
@@ -82,7 +80,7 @@ func (n *node) insert(key string, leaf int) error {
 			}
 			n.fields = append(n.fields, child)
 		} else if last || child.leaf >= 0 {
-			return fmt.Errorf("overlaps with %s: keep one of them", child.key)
+			return fmt.Errorf("overlaps with %s: keep one of them", safetext.Name(child.key))
 		}
 		n = child
 	}
@@ -122,7 +120,7 @@ func (n *node) object(dst, raw []byte, values []json.RawMessage) ([]byte, error)
 		if n.key == "" {
 			return nil, errors.New("the event's content is not an object: nothing can be set in it")
 		}
-		return nil, fmt.Errorf("%s is not an object: nothing can be set in it", oneLine(n.key))
+		return nil, fmt.Errorf("%s is not an object: nothing can be set in it", safetext.Name(n.key))
 	}
 	if _, err := dec.ReadToken(); err != nil {
 		return nil, err

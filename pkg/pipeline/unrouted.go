@@ -2,12 +2,10 @@ package pipeline
 
 import (
 	"maps"
-	"strings"
 	"sync"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/vodrelay/vodrelay/pkg/event"
+	"github.com/vodrelay/vodrelay/pkg/safetext"
 )
 
 const (
@@ -55,20 +53,4 @@ func (c *typeCounts) stats() (total uint64, byType map[string]uint64) {
 }
 
 // typeName is a type as it can stand in a line.
-func typeName(eventType string) string {
-	name := strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return unicode.ReplacementChar
-		}
-		return r
-	}, eventType)
-	if len(name) <= maxTypeName {
-		return name
-	}
-	const rest = "..."
-	end := maxTypeName - len(rest)
-	for !utf8.RuneStart(name[end]) {
-		end--
-	}
-	return name[:end] + rest
-}
+func typeName(eventType string) string { return safetext.Line(eventType, maxTypeName) }

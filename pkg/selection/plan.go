@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/vodrelay/vodrelay/pkg/event"
+	"github.com/vodrelay/vodrelay/pkg/safetext"
 )
 
 // MostListed is the most parcels that a Plan or an AmbiguousError lists.
@@ -256,19 +257,11 @@ func (e *AmbiguousError) Narrow() []string {
 
 // String describes the parcel in one line, whatever its sink's name has in it.
 func (l Line) String() string {
-	text := fmt.Sprintf("%s for sink %s", l.ID, Printable(l.Sink))
+	text := fmt.Sprintf("%s for sink %s", l.ID, safetext.Name(l.Sink))
 	if l.SubAppID != 0 {
 		text += fmt.Sprintf(", application %d", l.SubAppID)
 	}
 	return fmt.Sprintf("%s, %s, stored %s ago", text, l.State, time.Since(l.Created).Round(time.Second))
-}
-
-// Printable is a name from outside, quoted unless it is plain.
-func Printable(name string) string {
-	if name == "" || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' || r == '"' }) {
-		return fmt.Sprintf("%+q", name)
-	}
-	return name
 }
 
 func lines(found []event.Parcel) []Line {

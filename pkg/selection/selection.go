@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/vodrelay/vodrelay/pkg/event"
+	"github.com/vodrelay/vodrelay/pkg/safetext"
 )
 
 const (
@@ -162,23 +163,17 @@ func ParseID(text string) (id string, whole bool, err error) {
 	case id == "":
 		return "", false, errors.New(blank)
 	case both && len(ofApp) == IDLength && app != "" && strings.Trim(app, "0123456789") == "":
-		return "", false, fmt.Errorf("%q is what a target deduplicates by: write the event's ID, %s, and the application as sub_app_id, %s", shown(text), ofApp, app)
+		return "", false, fmt.Errorf("%s is what a target deduplicates by: write the event's ID, %s, and the application as sub_app_id, %s", safetext.Quote(text, longest), ofApp, app)
 	case notHex || len(id) > IDLength:
-		return "", false, fmt.Errorf("%q is not an event's ID: those are %d hexadecimal digits", shown(text), IDLength)
+		return "", false, fmt.Errorf("%s is not an event's ID: those are %d hexadecimal digits", safetext.Quote(text, longest), IDLength)
 	case len(id) < MinPrefix:
-		return "", false, fmt.Errorf("%q is too short: write the whole ID, or at least its first %d digits", shown(text), MinPrefix)
+		return "", false, fmt.Errorf("%s is too short: write the whole ID, or at least its first %d digits", safetext.Quote(text, longest), MinPrefix)
 	}
 	return id, len(id) == IDLength, nil
 }
 
-// shown is a text of a length that fits into an error.
-func shown(text string) string {
-	const most = 2 * IDLength
-	if len(text) > most {
-		return text[:most] + "..."
-	}
-	return text
-}
+// longest is how much of a text an error quotes, in bytes.
+const longest = 2 * IDLength
 
 // parseAge reads a duration before now, or a time; nil is the zero time.
 func parseAge(key string, text *string, now time.Time) (time.Time, error) {
@@ -191,7 +186,7 @@ func parseAge(key string, text *string, now time.Time) (time.Time, error) {
 	if at, err := time.Parse(time.RFC3339, *text); err == nil && at.Year() > 1970 {
 		return at, nil
 	}
-	return time.Time{}, &FieldError{Key: key, Problem: fmt.Sprintf("%q: write a duration of more than 0 such as 24h, or a time such as 2026-01-31T12:00:00Z", shown(*text))}
+	return time.Time{}, &FieldError{Key: key, Problem: fmt.Sprintf("%s: write a duration of more than 0 such as 24h, or a time such as 2026-01-31T12:00:00Z", safetext.Quote(*text, longest))}
 }
 
 // fixed is s with times in place of durations and whole IDs, so that it means the same whenever it is sent.

@@ -269,12 +269,6 @@ func TestTheStoreFails(t *testing.T) {
 	require.EqualValues(t, 5, n, "what was changed before is reported")
 }
 
-func TestNamesOfSinksAreHarmless(t *testing.T) {
-	for name, want := range map[string]string{"site": "site", "": `""`, "a b": `"a b"`, "a\x1b[2J\n": `"a\x1b[2J\n"`, "größe": `"gr\u00f6\u00dfe"`, `a"b`: `"a\"b"`} {
-		require.Equal(t, want, Printable(name))
-	}
-}
-
 func TestGone(t *testing.T) {
 	groups := []Group{
 		{"-", event.ParcelDead, 3}, {"a", event.ParcelWaiting, 1}, {"b", event.ParcelWaiting, 2}, {"b", event.ParcelDead, 4}, {"c", event.ParcelDead, 0},

@@ -80,7 +80,7 @@ func FuzzText(f *testing.F) {
 	f.Fuzz(func(t *testing.T, a, b string) {
 		require.Equal(t, a, fromText(toText(a)))
 		require.Equal(t, a == b, toText(a) == toText(b))
-		require.LessOrEqual(t, len(errorText(a)), event.MaxParcelError*3+3)
+		require.LessOrEqual(t, len(errorText(a)), event.MaxParcelError)
 	})
 }
 

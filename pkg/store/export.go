@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+
+	"github.com/vodrelay/vodrelay/pkg/safetext"
 )
 
 const (
@@ -25,7 +27,7 @@ func (s *Store) Export(ctx context.Context, f Filter, w io.Writer) (n int64, err
 		return 0, err
 	}
 	out := bufio.NewWriterSize(w, 64<<10)
-	encoder := json.NewEncoder(out)
+	encoder := json.NewEncoder(safetext.NewWriter(out)) // a terminal may show it
 	encoder.SetEscapeHTML(false)
 	for from := int64(0); from < last; {
 		var rows []row

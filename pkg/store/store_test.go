@@ -99,8 +99,8 @@ func testRoundTrip(t *testing.T, s *Store) {
 	require.Equal(t, event.ParcelWaiting, got[0].State)
 	require.WithinRange(t, got[0].Created, before, time.Now())
 	require.Equal(t, got[0].Created, got[0].Next)
-	require.Equal(t, strings.Repeat("ä", 512)+"...", got[0].FirstError)
-	require.Equal(t, "a\uFFFDb\uFFFD", got[0].LastError)
+	require.Equal(t, strings.Repeat("ä", 510)+"...", got[0].FirstError)
+	require.Equal(t, "a\\u0000b\uFFFD", got[0].LastError)
 }
 
 func testOnce(t *testing.T, s *Store) {
@@ -521,7 +521,7 @@ func testTransfer(t *testing.T, s *Store) {
 	require.EqualValues(t, 3, added, "what is before the line is stored, and counted")
 	require.Len(t, all(t, s, Filter{}), 3)
 	_, err = s.Import(t.Context(), strings.NewReader(`{"id":"x","sink":"a","state":"waiting","event":"{\"a\":tru}"}`))
-	require.ErrorContains(t, err, "line 1: event: is not JSON: mend it")
+	require.ErrorContains(t, err, "line 1: event: is not JSON: correct it")
 	_, err = s.Import(t.Context(), strings.NewReader(strings.Repeat("a", maxLine+1)))
 	require.ErrorContains(t, err, "line 1: is longer than 64 MiB")
 }

@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/vodrelay/vodrelay/pkg/event"
+	"github.com/vodrelay/vodrelay/pkg/safetext"
 )
 
 // binaryPrefix marks a text that is stored in base64.
@@ -30,16 +31,8 @@ func fromText(s string) string {
 	return s
 }
 
-// errorText is s for people: cut to event.MaxParcelError, and without what is no text.
-func errorText(s string) string {
-	if end := event.MaxParcelError; len(s) > end {
-		for end > event.MaxParcelError-utf8.UTFMax && !utf8.RuneStart(s[end]) {
-			end--
-		}
-		s = s[:end] + "..."
-	}
-	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
-}
+// errorText is s as event.ParcelError makes it.
+func errorText(s string) string { return safetext.Line(s, event.MaxParcelError) }
 
 func toMillis(t time.Time) int64 {
 	if t.IsZero() {

@@ -130,7 +130,7 @@ func fromLine(text []byte) (event.Parcel, error) {
 		p.Raw = l.Bytes
 	}
 	if len(p.Raw) > 0 && !event.IsJSON(p.Raw) { // an edited line: no sink could do anything with it
-		return p, errors.New("event: is not JSON: mend it, or take the line that vodrelay parcels export wrote")
+		return p, errors.New("event: is not JSON: correct it, or take the line that vodrelay parcels export wrote")
 	}
 	if id, whole, err := selection.ParseID(p.ID); err != nil || !whole || id != p.ID { // nobody could name it
 		return p, fmt.Errorf("id: %.40q is not an event's ID: those are %d hexadecimal digits, in small letters", p.ID, selection.IDLength)

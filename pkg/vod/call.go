@@ -11,6 +11,7 @@ import (
 	tchttp "github.com/tencentcloud/tencentcloud-sdk-go/tencentcloud/common/http"
 	"github.com/tencentcloud/tencentcloud-sdk-go/tencentcloud/common/profile"
 	"github.com/vodrelay/vodrelay/pkg/retry"
+	"github.com/vodrelay/vodrelay/pkg/safetext"
 )
 
 // limits hold for every exchange.
@@ -84,7 +85,7 @@ func call(ctx context.Context, sdk *common.Client, req tchttp.Request, replyWith
 		e.Message, at.hint = noAPI(ex, shape)
 		return nil, classify(e, at)
 	}
-	e.Code, e.Message, e.requestID = clean(r.code, 128), clean(r.message, maxMessage), clean(r.requestID, 128)
+	e.Code, e.Message, e.requestID = safetext.Line(r.code, 128), safetext.Line(r.message, maxMessage), safetext.Line(r.requestID, 128)
 	return nil, classify(e, at)
 }
 

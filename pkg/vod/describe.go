@@ -14,33 +14,12 @@ import (
 	"strings"
 	"syscall"
 	"time"
-	"unicode"
-	"unicode/utf8"
+
+	"github.com/vodrelay/vodrelay/pkg/safetext"
 )
 
 // maxMessage is the most bytes of a server's message that are kept.
 const maxMessage = 512
-
-// clean makes a server's text fit for one line of a log: valid UTF-8, no control characters, at most limit
-// bytes.
-func clean(s string, limit int) string {
-	s = s[:min(len(s), 4*limit)]
-	s = strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || r == '\u2028' || r == '\u2029' {
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(s, ""))
-	s = strings.TrimSpace(s)
-	if len(s) <= limit {
-		return s
-	}
-	cut := limit
-	for !utf8.RuneStart(s[cut]) {
-		cut--
-	}
-	return s[:cut]
-}
 
 const proxyHint = "put the proxy's address, with user and password before its host, into vod.proxy_file"
 
@@ -72,7 +51,7 @@ func describe(err error, ex *exchange) (text, hint string) {
 		if dns.IsNotFound {
 			reason = "does not exist"
 		}
-		return "host " + clean(dns.Name, 255) + " " + reason, "check vod.endpoint and this machine's name servers"
+		return "host " + safetext.Line(dns.Name, 255) + " " + reason, "check vod.endpoint and this machine's name servers"
 	case errors.As(err, &authority):
 		return "the server's certificate is signed by an unknown authority", "install the system's CA certificates (package ca-certificates); a proxy that opens TLS needs its CA installed as well"
 	case errors.As(err, &hostname):
@@ -112,7 +91,7 @@ func describe(err error, ex *exchange) (text, hint string) {
 		text = after
 	}
 	text, _, _ = strings.Cut(text, `"`) // what follows quotes the server
-	return strings.TrimRight(clean(numbers.ReplaceAllString(text, "N"), 120), ": "), ""
+	return strings.TrimRight(safetext.Line(numbers.ReplaceAllString(text, "N"), 120), ": "), ""
 }
 
 // neverSent reports an exchange that failed before there was a connection to send the request over.
@@ -135,7 +114,7 @@ func noAPI(ex *exchange, shape error) (text, hint string) {
 		text = shape.Error()
 	}
 	if media, _, err := mime.ParseMediaType(ex.header.Get("Content-Type")); err == nil && media != "application/json" {
-		text += " (" + clean(media, 64) + ")"
+		text += " (" + safetext.Line(media, 64) + ")"
 	}
 	switch {
 	case ex.status >= 300 && ex.status < 400, ex.status == http.StatusNotFound, ex.status == http.StatusMethodNotAllowed:

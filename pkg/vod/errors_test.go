@@ -3,7 +3,6 @@ package vod
 import (
 	"errors"
 	"fmt"
-	"strings"
 	"testing"
 	"time"
 
@@ -155,13 +154,4 @@ func TestErrorTextIsStable(t *testing.T) {
 	}
 	require.Equal(t, text("InternalError", "failed, see a-1", "a-1"), text("InternalError", "failed, see b-2", "b-2"))
 	require.Equal(t, "PullEvents: AuthFailure.SignatureFailure: wrong", text("AuthFailure.SignatureFailure", "wrong", "a"))
-}
-
-func TestClean(t *testing.T) {
-	t.Parallel()
-	require.Equal(t, "a b c", clean("a\nb\x1bc\u2028", 10))
-	require.Equal(t, "ab", clean("a\xffb", 10))
-	require.Equal(t, strings.Repeat("é", 5), clean(strings.Repeat("é", 600), 11))
-	require.LessOrEqual(t, len(clean(strings.Repeat("x", 1<<20), maxMessage)), maxMessage)
-	require.Equal(t, "", clean("", 0))
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/vodrelay/vodrelay/pkg/retry"
+	"github.com/vodrelay/vodrelay/pkg/safetext"
 )
 
 const rolePath = "/latest/meta-data/cam/security-credentials/"
@@ -61,7 +62,7 @@ func (s *sources) cvm() (Provider, error) {
 			return Credential{}, errors.New("the metadata service's answer is not the documented JSON")
 		}
 		if key.Code != "Success" || key.ExpiredTime <= 0 {
-			return Credential{}, fmt.Errorf("the metadata service has no key for role %s: code %s", role, clean(key.Code, 64))
+			return Credential{}, fmt.Errorf("the metadata service has no key for role %s: code %s", role, safetext.Line(key.Code, 64))
 		}
 		return Credential{
 			SecretID: key.TmpSecretID, SecretKey: key.TmpSecretKey, Token: key.Token,

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/vodrelay/vodrelay/pkg/safetext"
 )
 
 // DialContext opens a connection, as net.Dialer.DialContext does.
@@ -129,7 +131,7 @@ func (r reader) read(ex *exchange, req *http.Request) error {
 	defer slow.Stop()
 
 	if enc := resp.Header.Get("Content-Encoding"); enc != "" && enc != "identity" {
-		return fmt.Errorf("the reply's Content-Encoding %q was not asked for", clean(enc, 32))
+		return fmt.Errorf("the reply's Content-Encoding %s was not asked for", safetext.Quote(enc, 32))
 	}
 	free := *bodies.Get().(*[]byte) //nolint:forcetypeassert // nothing else is in the pool
 	ex.body, err = readAll(free, resp.Body, resp.ContentLength, ex.maxBytes)

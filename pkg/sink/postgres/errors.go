@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/vodrelay/vodrelay/pkg/retry"
+	"github.com/vodrelay/vodrelay/pkg/safetext"
 	"github.com/vodrelay/vodrelay/pkg/sink/internal/group"
 	"github.com/vodrelay/vodrelay/pkg/sink/internal/neterr"
 )
@@ -137,7 +138,7 @@ const (
 // right that is missing will be there when a person has seen to it, and no event should be a dead letter for that.
 func (s *Sink) refused(pg *pgconn.PgError, err error) error {
 	s.log.Debug("the server refused", zap.String("target", s.target), zap.String("sqlstate", pg.Code),
-		zap.String("message", neterr.Printable(pg.Message, 300)))
+		zap.String("message", safetext.Line(pg.Message, 300)))
 	where := ""
 	switch {
 	case pg.ConstraintName != "":

@@ -16,6 +16,7 @@ import (
 
 	"github.com/vodrelay/vodrelay/pkg/event"
 	"github.com/vodrelay/vodrelay/pkg/retry"
+	"github.com/vodrelay/vodrelay/pkg/safetext"
 )
 
 // Sink is pipeline.Sink.
@@ -39,6 +40,8 @@ type Harness struct {
 	// IDs returns what a reader of the target knows an event by that comes again, one for each body that the
 	// target holds, in any order. nil: a reader is shown none.
 	IDs func(t *testing.T) []string
+	// Shown says that people read what the target holds: what cannot be seen is escaped, which means the same.
+	Shown bool
 	// Deduplicates says that the target keeps an event once, however often it is sent.
 	Deduplicates bool
 	// Break makes the target fail until Mend, as in an outage. Optional, both or none.
@@ -168,12 +171,18 @@ func (h Harness) requireReceived(t *testing.T, events ...event.Event) {
 	for _, body := range h.Received(t) {
 		copies[string(body)]++
 	}
+	expected := func(e event.Event) string {
+		if h.Shown {
+			return string(safetext.Text(Body(t, e)))
+		}
+		return string(Body(t, e))
+	}
 	for _, e := range events {
-		body := string(Body(t, e))
+		body := expected(e)
 		require.Positive(t, copies[body], "the target does not hold %.300s", body)
 	}
 	for _, e := range events {
-		delete(copies, string(Body(t, e)))
+		delete(copies, expected(e))
 	}
 	for body := range copies {
 		require.Fail(t, "the target holds what was never sent", "%.300q", body)

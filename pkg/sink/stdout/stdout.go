@@ -17,6 +17,7 @@ import (
 
 	"github.com/vodrelay/vodrelay/pkg/event"
 	"github.com/vodrelay/vodrelay/pkg/retry"
+	"github.com/vodrelay/vodrelay/pkg/safetext"
 	"github.com/vodrelay/vodrelay/pkg/sink/internal/group"
 )
 
@@ -42,6 +43,9 @@ func (c Config) Validate() error {
 // Sink prints events. An event is accepted when Write has returned, which for a pipe means that the reader
 // can get it, not that it has; and for a redirected file that it is in memory: the sink named file does
 // better there.
+//
+// A terminal may show the lines, so what cannot be seen in a text is escaped in them (safetext.Text), which means the
+// same to a parser.
 //
 // Lines are never mixed or cut: each Write carries whole lines, several if several events wait. A Write
 // that ends in the middle of one leaves nothing to do but to stop: from then on nothing is accepted, so
@@ -77,7 +81,7 @@ func (s *Sink) Send(ctx context.Context, e event.Event) error {
 	if err != nil {
 		return retry.Permanent(retry.WithHint(err, "the event cannot be written as JSON; look at it as a dead letter"))
 	}
-	err = s.writer.Write(ctx, append(message.Body, '\n'))
+	err = s.writer.Write(ctx, append(safetext.Text(message.Body), '\n'))
 	if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		return retry.WithHint(fmt.Errorf("standard output does not take the event in time: %w", err),
 			"the program that reads it is slow or has stopped reading")

@@ -61,7 +61,8 @@ func TestContract(t *testing.T) {
 			return func(*testing.T) { mu.Lock(); defer mu.Unlock(); broken = err }
 		}
 		return sinktest.Harness{
-			Sink: s,
+			Sink:  s,
+			Shown: true,
 			Received: func(*testing.T) [][]byte {
 				mu.Lock()
 				defer mu.Unlock()

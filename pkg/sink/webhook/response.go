@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/vodrelay/vodrelay/pkg/retry"
-	"github.com/vodrelay/vodrelay/pkg/sink/internal/neterr"
+	"github.com/vodrelay/vodrelay/pkg/safetext"
 )
 
 // maxRetryAfter bounds what an endpoint may ask for: a wrong date must not silence a sink for years.
@@ -88,7 +88,7 @@ func redirectHint(res *http.Response) string {
 	if err != nil || to.Hostname() == "" {
 		return hint
 	}
-	return hint + ", on " + neterr.Printable(to.Scheme+"://"+to.Host, 300)
+	return hint + ", on " + safetext.Line(to.Scheme+"://"+to.Host, 300)
 }
 
 // retryAfter reads Retry-After, seconds or a date (RFC 9110, section 10.2.3). It is 0 for what is past or

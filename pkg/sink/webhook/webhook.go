@@ -25,8 +25,8 @@ import (
 	"github.com/vodrelay/vodrelay/pkg/event"
 	"github.com/vodrelay/vodrelay/pkg/internal/secretfile"
 	"github.com/vodrelay/vodrelay/pkg/retry"
+	"github.com/vodrelay/vodrelay/pkg/safetext"
 	"github.com/vodrelay/vodrelay/pkg/sink/internal/ceheader"
-	"github.com/vodrelay/vodrelay/pkg/sink/internal/neterr"
 	"github.com/vodrelay/vodrelay/pkg/sink/internal/renew"
 	"github.com/vodrelay/vodrelay/pkg/sink/internal/tlsconf"
 )
@@ -249,7 +249,7 @@ func (s *Sink) logRefusal(req *http.Request, status int, id string, body []byte)
 		}
 	}
 	entry.Write(zap.String("endpoint", s.origin), zap.Int("status", status), zap.String("event_id", id),
-		zap.String("body", neterr.Printable(text, excerptBytes)))
+		zap.String("body", safetext.Line(text, excerptBytes)))
 }
 
 // Check asks the endpoint for a HEAD of its URL, which carries no event and which most endpoints refuse in

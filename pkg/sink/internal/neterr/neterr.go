@@ -16,6 +16,7 @@ import (
 	"syscall"
 
 	"github.com/vodrelay/vodrelay/pkg/retry"
+	"github.com/vodrelay/vodrelay/pkg/safetext"
 	"github.com/vodrelay/vodrelay/pkg/sink/internal/tlsconf"
 )
 
@@ -135,16 +136,5 @@ var (
 func Steady(text string) string {
 	text = quoted.ReplaceAllString(text, `"..."`)
 	text = number.ReplaceAllString(text, "N")
-	return Printable(text, 200)
-}
-
-// Printable is at most limit bytes of text on one line, without control characters.
-func Printable(text string, limit int) string {
-	text = text[:min(len(text), limit)]
-	return strings.TrimSpace(strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 || r == 0x2028 || r == 0x2029 || r == '\uFFFD' {
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(text, "")))
+	return safetext.Line(text, 200)
 }

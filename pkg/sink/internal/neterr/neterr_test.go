@@ -12,7 +12,7 @@ func TestSteady(t *testing.T) {
 		"read tcp 127.0.0.1:43210->10.0.0.1:443: broken":    "read tcp N->N: broken",
 		"http2: stream error: stream ID 17; INTERNAL_ERROR": "http2: stream error: stream ID N; INTERNAL_ERROR",
 		`odd line "s3cret 5" in header`:                     `odd line "..." in header`,
-		"a\r\nb\x1b[31m\u2028c\xff":                         "a  b [31m c",
+		"a\r\nb\x1b[31m\u2028c\xff":                         "a b\\u001b[31m\\u2028c\uFFFD",
 	} {
 		require.Equal(t, want, Steady(text))
 	}
