@@ -34,7 +34,7 @@ type Shelf interface {
 // Move hands the parcels of a sink that is not configured any more to one that is; see store.Move. An error about
 // the names is permanent, and has a hint.
 func Move(ctx context.Context, s Shelf, sinks []config.Sink, m selection.Move) (selection.Moved, error) {
-	wanted, err := moveTarget(sinks, m.From, m.To)
+	wanted, err := moveTarget(ctx, sinks, m.From, m.To)
 	if err != nil {
 		return selection.Moved{}, err
 	}
@@ -43,7 +43,7 @@ func Move(ctx context.Context, s Shelf, sinks []config.Sink, m selection.Move) (
 
 // PlanMove looks at what Move would move, and changes nothing. The error is as of Move.
 func PlanMove(ctx context.Context, s Shelf, sinks []config.Sink, m selection.Move) (*selection.Plan, error) {
-	if _, err := moveTarget(sinks, m.From, m.To); err != nil {
+	if _, err := moveTarget(ctx, sinks, m.From, m.To); err != nil {
 		return nil, err
 	}
 	return selection.NewPlan(ctx, s, selection.Selection{Sink: &m.From, Before: m.Before}, time.Now())
@@ -51,7 +51,7 @@ func PlanMove(ctx context.Context, s Shelf, sinks []config.Sink, m selection.Mov
 
 // moveTarget returns which events the new sink wants. An event on which its condition fails is one: the sink's
 // own lane reports that.
-func moveTarget(sinks []config.Sink, from, to string) (wanted func(event.Event) bool, err error) {
+func moveTarget(ctx context.Context, sinks []config.Sink, from, to string) (wanted func(event.Event) bool, err error) {
 	refuse := func(hint, format string, args ...any) error {
 		return retry.Permanent(retry.WithHint(fmt.Errorf(format, args...), hint))
 	}
@@ -87,7 +87,7 @@ func moveTarget(sinks []config.Sink, from, to string) (wanted func(event.Event) 
 		return nil, err
 	}
 	return func(e event.Event) bool {
-		ok, err := condition.Match(e)
+		ok, err := condition.Match(ctx, e)
 		return ok || err != nil
 	}, nil
 }

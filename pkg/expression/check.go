@@ -21,8 +21,6 @@ const (
 	maxSource = 8 << 10
 	// maxNodes is the most operations, names and values in one expression.
 	maxNodes = 1000
-	// unbounded is the function that can fill the memory by itself.
-	unbounded = "repeat"
 
 	reference = "the language is at https://expr-lang.org/docs/language-definition"
 )
@@ -37,8 +35,10 @@ func check(src string, condition bool) (*parser.Tree, error) {
 	}
 	config := conf.New(documented)
 	config.MaxNodes = maxNodes
-	config.Disabled[unbounded] = true
-	delete(config.Builtins, unbounded)
+	for _, name := range unclassified() {
+		config.Disabled[name] = true
+		delete(config.Builtins, name)
+	}
 	if condition {
 		config.Expect, config.ExpectAny = reflect.Bool, true
 	}
@@ -117,9 +117,7 @@ func remedy(tree *parser.Tree, at *file.Error) string {
 			candidates = append(candidates, known)
 		}
 		for _, f := range builtin.Builtins {
-			if f.Name != unbounded {
-				candidates = append(candidates, f.Name)
-			}
+			candidates = append(candidates, f.Name)
 		}
 		if near := nearest(name, candidates); near != "" {
 			return "did you mean " + near + "?"

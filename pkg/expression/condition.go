@@ -1,6 +1,7 @@
 package expression
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/vodrelay/vodrelay/pkg/event"
@@ -19,7 +20,7 @@ type Condition struct{ x *Expression }
 //   - each documented payload field, such as FileUploadEvent.MediaBasicInfo.Name,
 //   - event, the whole content,
 //
-// and call the built-in functions except repeat and type. Letter case matters. FileUploadEvent, FileDeleteEvent,
+// and call the built-in functions except type. Letter case matters. FileUploadEvent, FileDeleteEvent,
 // ProcedureStateChangeEvent and PullCompleteEvent are checked against VOD's documentation; payload, event
 // and the other fields are not.
 //
@@ -38,9 +39,11 @@ type Condition struct{ x *Expression }
 // text that is not JSON. Integers of up to 64 bits compare exactly; calculations beyond int64 are in
 // float64.
 //
-// An expression has no access to anything but the event and the clock, and at most 8 KiB, 1,000
-// operations and a million list elements made at run time. Nothing ends an expression that goes through
-// one list for each element of another for each element of a third; write no such expression.
+// An expression has no access to anything but the event, the clock and the time zones. It has at most 8 KiB and
+// 1,000 operations. What it does with an event has limits, too, and an error names the one that was reached:
+// 10 million steps (a step is one operation on one element of a list, or some bytes of a text), 64 MiB for all values,
+// 1 MiB for a text that it makes, 100,000 elements for a list that it makes, and 1 KiB for a regular expression that
+// comes out of an event. They count what is done, not time: an event passes always, or never.
 //
 // The error is one line that names the expression, the place, and the nearest names.
 func CompileCondition(src string) (*Condition, error) {
@@ -51,12 +54,13 @@ func CompileCondition(src string) (*Condition, error) {
 	return &Condition{x}, nil
 }
 
-// Match evaluates the condition on e. Only what the expression names is decoded. An error is permanent:
-// the same event gives the same error again.
-func (c *Condition) Match(e event.Event) (bool, error) {
-	v, err := c.x.eval(e)
+// Match evaluates the condition on e. Only what the expression names is decoded. An error is permanent,
+// since the same event gives the same error again. One of an evaluation that ctx ended is not: it wraps ctx's own
+// and retry.ErrNotTried.
+func (c *Condition) Match(ctx context.Context, e event.Event) (bool, error) {
+	v, err := c.x.eval(ctx, e)
 	if err != nil {
-		return false, retry.Permanent(err)
+		return false, err
 	}
 	matched, err := truth(v)
 	if err != nil {

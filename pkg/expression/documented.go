@@ -157,9 +157,10 @@ var documented = func() types.Map {
 // undocumented has the same names without types: what is checked against the documentation must still run
 // on whatever VOD sends.
 var undocumented = func() types.Map {
-	names := make(types.Map, len(documented))
+	names := make(types.Map, len(documented)+1)
 	for name := range documented {
 		names[name] = types.Any
 	}
+	names[meterName] = types.Any
 	return names
 }()

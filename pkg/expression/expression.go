@@ -4,12 +4,14 @@
 package expression
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/expr-lang/expr"
 	"github.com/expr-lang/expr/ast"
@@ -109,17 +111,42 @@ func members(n ast.Node, path []step) ([]step, bool) {
 	return nil, false
 }
 
-// eval runs the program on e.
-func (x *Expression) eval(e event.Event) (any, error) {
-	env := make(map[string]any, len(x.names))
+// eval runs the program on e. An error is permanent, since the same event gives the same one again. One of an
+// evaluation that ctx ended is not: it wraps ctx's own and retry.ErrNotTried.
+func (x *Expression) eval(ctx context.Context, e event.Event) (any, error) {
+	v := begin(ctx)
+	defer v.end()
+	result, err := x.run(v, e)
+	return result, x.classify(v.m, err)
+}
+
+func (x *Expression) classify(m *meter, err error) error {
+	if err != nil && m.ended != nil {
+		return &endedError{fmt.Errorf("expression '%s': was not evaluated to its end: %w", safetext.Line(x.src, longest), m.ended)}
+	}
+	return retry.Permanent(err)
+}
+
+// endedError is a retry.ErrNotTried: neither the event nor the target is to blame, and nothing was sent.
+type endedError struct{ err error }
+
+func (e *endedError) Error() string        { return e.err.Error() }
+func (e *endedError) Unwrap() error        { return e.err }
+func (e *endedError) Is(target error) bool { return target == retry.ErrNotTried }
+
+func (x *Expression) run(v *evaluation, e event.Event) (any, error) {
 	for _, name := range x.names {
-		value, err := variable(e, name)
-		if err != nil {
+		value, err := variable(v.m, e, name)
+		var limit *limitError
+		switch {
+		case errors.As(err, &limit):
+			return nil, fault(x.src, nil, limit.Error())
+		case err != nil:
 			return nil, fmt.Errorf("expression '%s': %s cannot be read: %w", safetext.Line(x.src, longest), name, err)
 		}
-		env[name] = value
+		v.env[name] = value
 	}
-	result, err := vm.Run(x.program, env)
+	result, err := v.machine.Run(x.program, v.env)
 	if err == nil {
 		return result, nil
 	}
@@ -127,10 +154,31 @@ func (x *Expression) eval(e event.Event) (any, error) {
 	if !errors.As(err, &at) {
 		return nil, fault(x.src, nil, err.Error())
 	}
-	return nil, fault(x.src, at, at.Message)
+	message := at.Message
+	if message == "memory budget exceeded" {
+		message = wordAt(x.src, at) + fmt.Sprintf("the event makes the expression make lists and objects of more than %d elements in all", maxElements)
+	}
+	return nil, fault(x.src, at, message)
 }
 
-func variable(e event.Event, name string) (any, error) {
+// wordAt is the function or the name at a place in an expression, with a colon; "" where another character is.
+func wordAt(src string, at *file.Error) string {
+	lines := strings.Split(src, "\n")
+	if at.Line < 1 || at.Line > len(lines) {
+		return ""
+	}
+	line := []rune(lines[at.Line-1])
+	end := at.Column
+	for end < len(line) && unicode.IsLetter(line[end]) {
+		end++
+	}
+	if at.Column < 0 || end <= at.Column {
+		return ""
+	}
+	return string(line[at.Column:end]) + ": "
+}
+
+func variable(m *meter, e event.Event, name string) (any, error) {
 	switch name {
 	case "type":
 		return e.Type, nil
@@ -144,21 +192,22 @@ func variable(e event.Event, name string) (any, error) {
 	case "subject":
 		return e.Subject(), nil
 	case "payload":
-		return decode(e.Payload())
+		return decode(m, name, e.Payload())
 	case "event":
-		return decode(e.Raw)
+		return decode(m, name, e.Raw)
 	}
 	raw := lookup(e.Raw, []step{{name: name}})
 	if raw == nil {
 		return nil, nil
 	}
-	return decode(raw)
+	return decode(m, name, raw)
 }
 
 // Text is the result as text, "" for null: what is in a string, and the JSON of everything else. An error is
-// permanent: the same event gives the same error again.
-func (x *Expression) Text(e event.Event) (string, error) {
-	raw, err := x.JSON(e)
+// permanent, since the same event gives the same error again. One of an evaluation that ctx ended is not: it wraps ctx's
+// own and retry.ErrNotTried.
+func (x *Expression) Text(ctx context.Context, e event.Event) (string, error) {
+	raw, err := x.JSON(ctx, e)
 	if err != nil || len(raw) == 0 || raw[0] != '"' {
 		return string(raw), err
 	}
@@ -171,13 +220,8 @@ func (x *Expression) Text(e event.Event) (string, error) {
 }
 
 // JSON is the result as JSON, nil for null: the exact bytes that VOD sent if the expression is only a way
-// to a value, such as payload.MediaBasicInfo.Name. An error is permanent.
-func (x *Expression) JSON(e event.Event) (json.RawMessage, error) {
-	raw, err := x.evaluate(e)
-	return raw, retry.Permanent(err)
-}
-
-func (x *Expression) evaluate(e event.Event) (json.RawMessage, error) {
+// to a value, such as payload.MediaBasicInfo.Name. An error is as of Text.
+func (x *Expression) JSON(ctx context.Context, e event.Event) (json.RawMessage, error) {
 	if x.isPath {
 		from := e.Raw
 		if x.fromPayload {
@@ -189,13 +233,27 @@ func (x *Expression) evaluate(e event.Event) (json.RawMessage, error) {
 		}
 		return raw, nil
 	}
-	v, err := x.eval(e)
-	if err != nil || v == nil {
+	v := begin(ctx)
+	defer v.end()
+	raw, err := x.write(v, e)
+	return raw, x.classify(v.m, err)
+}
+
+// write is the result as JSON.
+func (x *Expression) write(v *evaluation, e event.Event) (json.RawMessage, error) {
+	result, err := x.run(v, e)
+	if err != nil || result == nil {
 		return nil, err
 	}
-	raw, err := encode(v)
+	if err := writes(v.m, "the result", []any{result}); err != nil {
+		return nil, fault(x.src, nil, err.Error())
+	}
+	raw, err := encode(result)
 	if err != nil {
 		return nil, fault(x.src, nil, "the result cannot be written as JSON: "+err.Error())
+	}
+	if err := v.m.text("the result", len(raw)); err != nil {
+		return nil, fault(x.src, nil, err.Error())
 	}
 	return raw, nil
 }

@@ -1,11 +1,10 @@
 package expression
 
 import (
-	"fmt"
+	"strings"
 
 	"github.com/expr-lang/expr"
 	"github.com/expr-lang/expr/ast"
-	"github.com/expr-lang/expr/builtin"
 	"github.com/expr-lang/expr/vm/runtime"
 )
 
@@ -36,6 +35,8 @@ func (nullSafe) Visit(node *ast.Node) {
 		visitBinary(node, n)
 	case *ast.BuiltinNode:
 		visitBuiltin(n)
+	case *ast.CallNode: // of a built-in function that is not a loop
+		n.Arguments = append([]ast.Node{theMeter()}, n.Arguments...)
 	}
 }
 
@@ -44,24 +45,28 @@ func visitBinary(node *ast.Node, n *ast.BinaryNode) {
 	case "and", "&&", "or", "||":
 		wrapTruth(&n.Left)
 		wrapTruth(&n.Right)
-	case "<", "<=", ">", ">=", "+", "-", "*", "/", "%", "**", "^":
+	case "-", "*", "/", "%", "**", "^":
 		call(node, n.Operator, n.Left, n.Right)
+	case "<", "<=", ">", ">=", "+", "contains", "startsWith", "endsWith", "..":
+		meteredCall(node, n.Operator, n.Left, n.Right)
 	case "==", "!=":
 		if !isPlainLiteral(n.Left) && !isPlainLiteral(n.Right) {
-			call(node, n.Operator, n.Left, n.Right)
+			meteredCall(node, n.Operator, n.Left, n.Right)
 		}
 	case "in":
-		call(node, "in", n.Left, constantList(n.Right))
-	case "contains", "startsWith", "endsWith", "matches":
-		wrapText(&n.Left)
-		wrapText(&n.Right)
+		meteredCall(node, "in", n.Left, constantList(n.Right))
+	case "matches":
+		meteredCall(node, "matches", n.Left, constantPattern(n.Right))
 	}
 }
 
 func visitBuiltin(n *ast.BuiltinNode) {
-	if _, ok := n.Arguments[0].(*ast.ArrayNode); !ok {
-		call(&n.Arguments[0], "to list", n.Arguments[0])
+	count := &countNodes{}
+	for _, argument := range n.Arguments[1:] {
+		ast.Walk(&argument, count)
 	}
+	does := constant(&loop{name: n.Name, weight: 1 + count.nodes, makes: loops[n.Name]}, n)
+	meteredCall(&n.Arguments[0], "begin", n.Arguments[0], does)
 	if len(n.Arguments) < 2 {
 		return
 	}
@@ -81,6 +86,27 @@ func call(node *ast.Node, name string, args ...ast.Node) {
 	ast.Patch(node, &ast.CallNode{Callee: &ast.IdentifierNode{Value: name}, Arguments: args})
 }
 
+// meterName is the variable that holds the evaluation's meter.
+const meterName = "the meter"
+
+func theMeter() ast.Node { return &ast.IdentifierNode{Value: meterName} }
+
+// meteredCall is a call of a function that takes what it does from the meter.
+func meteredCall(node *ast.Node, name string, args ...ast.Node) {
+	call(node, name, append([]ast.Node{theMeter()}, args...)...)
+}
+
+// countNodes counts the operations in a part of an expression.
+type countNodes struct{ nodes int }
+
+func (c *countNodes) Visit(*ast.Node) { c.nodes++ }
+
+func constant(value any, at ast.Node) ast.Node {
+	c := &ast.ConstantNode{Value: value}
+	c.SetLocation(at.Location())
+	return c
+}
+
 func wrapTruth(node *ast.Node) {
 	switch n := (*node).(type) {
 	case *ast.BoolNode:
@@ -89,23 +115,17 @@ func wrapTruth(node *ast.Node) {
 		if n.Operator == "!" || n.Operator == "not" {
 			return
 		}
-	case *ast.BinaryNode: // those that are left as they are give a bool, except ?? and ..
-		if n.Operator != "??" && n.Operator != ".." {
+	case *ast.BinaryNode: // those that are left as they are give a bool, except ??
+		if n.Operator != "??" {
 			return
 		}
 	case *ast.CallNode:
 		switch n.Callee.(*ast.IdentifierNode).Value {
-		case "<", "<=", ">", ">=", "==", "!=", "in":
+		case "<", "<=", ">", ">=", "==", "!=", "in", "contains", "startsWith", "endsWith", "matches":
 			return
 		}
 	}
 	call(node, "to truth", *node)
-}
-
-func wrapText(node *ast.Node) {
-	if _, ok := (*node).(*ast.StringNode); !ok {
-		call(node, "to text", *node)
-	}
 }
 
 func orNil(n ast.Node) ast.Node {
@@ -149,26 +169,44 @@ func constantList(n ast.Node) ast.Node {
 			return n
 		}
 	}
-	constant := &ast.ConstantNode{Value: values}
-	constant.SetLocation(n.Location())
-	return constant
+	return constant(values, n)
+}
+
+// constantPattern makes a regular expression that is written as such once instead of at each evaluation.
+func constantPattern(n ast.Node) ast.Node {
+	src, ok := n.(*ast.StringNode)
+	if !ok {
+		return n
+	}
+	p, err := newPattern(src.Value)
+	if err != nil { // which check has reported
+		return n
+	}
+	return constant(p, n)
 }
 
 type function = func(args ...any) (any, error)
+
+// metered is a function that takes from the meter what it does and makes.
+type metered func(m *meter, args []any) (any, error)
+
+// option makes a function callable under a name, with the meter as its first argument.
+func (f metered) option(name string) expr.Option {
+	return expr.Function(name, func(args ...any) (any, error) {
+		return f(args[0].(*meter), args[1:]) //nolint:forcetypeassert // nullSafe has put it there
+	})
+}
 
 // nullSafeOptions are how an expression is compiled to be run.
 var nullSafeOptions = func() []expr.Option {
 	options := []expr.Option{
 		expr.Env(undocumented),
 		expr.MaxNodes(maxNodes),
-		expr.DisableBuiltin(unbounded),
 		expr.Optimize(false), // it would fold calls into operations that are not null-safe
 		expr.Patch(nullSafe{}),
 		expr.Function(".", func(args ...any) (any, error) { return member(args[0], args[1]), nil }),
 		expr.Function("[:]", slice),
 		expr.Function("to truth", func(args ...any) (any, error) { return truth(args[0]) }),
-		expr.Function("to list", list),
-		expr.Function("to text", text),
 		expr.Function("or zero", func(args ...any) (any, error) {
 			if args[0] == nil {
 				return 0, nil
@@ -176,26 +214,6 @@ var nullSafeOptions = func() []expr.Option {
 			return args[0], nil
 		}),
 		expr.Function("unary -", nullIfNull(func(args ...any) (any, error) { return runtime.Negate(widen(args[0])), nil })),
-		expr.Function("==", func(args ...any) (any, error) { return equal(args[0], args[1]), nil }),
-		expr.Function("!=", func(args ...any) (any, error) { return !equal(args[0], args[1]), nil }),
-		expr.Function("in", in),
-		expr.Function("<", compare(func(c int) bool { return c < 0 }, runtime.Less)),
-		expr.Function("<=", compare(func(c int) bool { return c <= 0 }, runtime.LessOrEqual)),
-		expr.Function(">", compare(func(c int) bool { return c > 0 }, runtime.More)),
-		expr.Function(">=", compare(func(c int) bool { return c >= 0 }, runtime.MoreOrEqual)),
-		expr.Function("+", nullIfNull(add)),
-		expr.Function("len", func(args ...any) (any, error) {
-			if args[0] == nil {
-				return 0, nil
-			}
-			return runtime.Len(args[0]), nil
-		}),
-		expr.Function("get", func(args ...any) (any, error) { return member(args[0], args[1]), nil }),
-		expr.Function("fromJSON", fromJSON),
-		expr.Function("toJSON", nullIfNull(func(args ...any) (any, error) {
-			raw, err := encode(args[0])
-			return string(raw), err
-		})),
 	}
 	for operator, op := range map[string]func(a, b any) any{
 		"-":  runtime.Subtract,
@@ -209,34 +227,32 @@ var nullSafeOptions = func() []expr.Option {
 			return op(widen(args[0]), widen(args[1])), nil
 		})))
 	}
-	own := map[string]bool{"len": true, "get": true, "fromJSON": true, "toJSON": true, unbounded: true}
-	for _, f := range builtin.Builtins {
-		if !f.Predicate && !own[f.Name] {
-			options = append(options, expr.Function(f.Name, nullIfNull(plain(f))))
-		}
+	for name, f := range map[string]metered{
+		"begin":      beginLoop,
+		"in":         in,
+		"matches":    matches,
+		"+":          add,
+		"..":         span,
+		"contains":   onTexts("contains", strings.Contains),
+		"startsWith": onTexts("startsWith", strings.HasPrefix),
+		"endsWith":   onTexts("endsWith", strings.HasSuffix),
+		"==":         func(m *meter, args []any) (any, error) { return m.equal("==", args[0], args[1], 0) },
+		"!=": func(m *meter, args []any) (any, error) {
+			same, err := m.equal("!=", args[0], args[1], 0)
+			return !same, err
+		},
+		"<":  compare("<", func(c int) bool { return c < 0 }, runtime.Less),
+		"<=": compare("<=", func(c int) bool { return c <= 0 }, runtime.LessOrEqual),
+		">":  compare(">", func(c int) bool { return c > 0 }, runtime.More),
+		">=": compare(">=", func(c int) bool { return c >= 0 }, runtime.MoreOrEqual),
+	} {
+		options = append(options, f.option(name))
+	}
+	for name, f := range callable() {
+		options = append(options, f.option(name))
 	}
 	return options
 }()
-
-// plain is a built-in function in the one form that all have in common. Its error tells the kinds of the
-// arguments and not, as package expr does, the values: those are the events', and differ with each.
-func plain(f *builtin.Function) function {
-	return func(args ...any) (result any, err error) {
-		defer func() {
-			if recover() != nil || err != nil {
-				err = fmt.Errorf("%s does not take %s of this kind or content", f.Name, describe(args[0]))
-			}
-		}()
-		switch {
-		case f.Fast != nil:
-			return f.Fast(args[0]), nil
-		case f.Safe != nil:
-			result, _, err = f.Safe(args...)
-			return result, err
-		}
-		return f.Func(args...)
-	}
-}
 
 // nullIfNull gives null when an argument is null.
 func nullIfNull(f function) function {

@@ -22,53 +22,67 @@ func newDecoder(raw []byte) *jsontext.Decoder {
 	return jsontext.NewDecoder(bytes.NewBuffer(raw), lenient...)
 }
 
-// decode reads one JSON value: objects are map[string]any (the last one of a repeated name counts), lists
+// limitError is a limit that was reached while JSON was read, which is no fault of the JSON.
+type limitError struct{ err error }
+
+func (l *limitError) Error() string { return l.err.Error() }
+func (l *limitError) Unwrap() error { return l.err }
+
+// decode reads one JSON value for what: objects are map[string]any (the last one of a repeated name counts), lists
 // []any, and numbers an int64 if they fit, else a uint64, else the nearest float64.
-func decode(raw []byte) (any, error) {
-	dec := newDecoder(raw)
-	v, err := decodeNext(dec)
+func decode(m *meter, what string, raw []byte) (any, error) {
+	d := &decoder{newDecoder(raw), m, what}
+	v, err := d.next()
 	if err != nil {
 		return nil, err
 	}
-	if len(bytes.TrimSpace(raw[dec.InputOffset():])) > 0 {
+	if len(bytes.TrimSpace(raw[d.InputOffset():])) > 0 {
 		return nil, errors.New("the JSON value is followed by more data")
 	}
 	return v, nil
 }
 
-func decodeNext(dec *jsontext.Decoder) (any, error) {
-	token, err := dec.ReadToken()
+type decoder struct {
+	*jsontext.Decoder
+	m    *meter
+	what string
+}
+
+func (d *decoder) take(bytes int) error {
+	if err := d.m.take(d.what, bytes); err != nil {
+		return &limitError{err}
+	}
+	if err := d.m.work(d.what, 1); err != nil {
+		return &limitError{err}
+	}
+	return nil
+}
+
+func (d *decoder) next() (any, error) {
+	token, err := d.ReadToken()
 	if err != nil {
 		return nil, err
 	}
 	switch token.Kind() {
 	case '{':
-		object := make(map[string]any)
-		for dec.PeekKind() == '"' {
-			name, err := dec.ReadToken()
-			if err != nil {
-				return nil, err
-			}
-			key := name.String() // before the next read, which makes the token void
-			if object[key], err = decodeNext(dec); err != nil {
-				return nil, err
-			}
-		}
-		_, err := dec.ReadToken()
-		return object, err
+		return d.object()
 	case '[':
 		list := []any{}
-		for dec.PeekKind() != ']' {
-			v, err := decodeNext(dec)
+		for d.PeekKind() != ']' {
+			v, err := d.next()
 			if err != nil {
+				return nil, err
+			}
+			if err := d.take(sizeOfElement); err != nil {
 				return nil, err
 			}
 			list = append(list, v)
 		}
-		_, err := dec.ReadToken()
+		_, err := d.ReadToken()
 		return list, err
 	case '"':
-		return token.String(), nil
+		text := token.String()
+		return text, d.take(sizeOfValue + len(text))
 	case '0':
 		return parseNumber(token.String()), nil
 	case 't', 'f':
@@ -76,6 +90,34 @@ func decodeNext(dec *jsontext.Decoder) (any, error) {
 	default:
 		return nil, nil
 	}
+}
+
+func (d *decoder) object() (any, error) {
+	if err := d.take(sizeOfObject); err != nil {
+		return nil, err
+	}
+	object := make(map[string]any)
+	size := sizeOfFields
+	for d.PeekKind() == '"' {
+		name, err := d.ReadToken()
+		if err != nil {
+			return nil, err
+		}
+		key := name.String() // before the next read, which makes the token void
+		if err := d.take(size + len(key)); err != nil {
+			return nil, err
+		}
+		if len(object) >= 7 {
+			size = sizeOfField
+		} else {
+			size = 0
+		}
+		if object[key], err = d.next(); err != nil {
+			return nil, err
+		}
+	}
+	_, err := d.ReadToken()
+	return object, err
 }
 
 func parseNumber(text string) any {

@@ -11,7 +11,7 @@ func FuzzLookup(f *testing.F) {
 	f.Add([]byte(upload), "FileUploadEvent", 0)
 	f.Add([]byte(`{"a":[1,{"b":2}],"a":[3]}`), "a", 1)
 	f.Fuzz(func(t *testing.T, raw []byte, name string, index int) {
-		v, err := decode(raw)
+		v, err := decode(newMeter(t.Context()), "x", raw)
 		if err != nil {
 			return
 		}
@@ -22,14 +22,14 @@ func FuzzLookup(f *testing.F) {
 		if !ok {
 			return
 		}
-		value, err := decode(got)
+		value, err := decode(newMeter(t.Context()), "x", got)
 		require.NoError(t, err)
 		require.Equal(t, want, value)
 		list, _ := want.([]any)
 		element := lookup(got, []step{{index: index, isIndex: true}})
 		require.Equal(t, index >= 0 && index < len(list), element != nil)
 		if element != nil {
-			value, err := decode(element)
+			value, err := decode(newMeter(t.Context()), "x", element)
 			require.NoError(t, err)
 			require.Equal(t, list[index], value)
 		}
@@ -37,7 +37,7 @@ func FuzzLookup(f *testing.F) {
 }
 
 func TestDecodeNumbers(t *testing.T) {
-	v, err := decode([]byte(` [0, -1, 9223372036854775807, 9223372036854775808, 18446744073709551615, 18446744073709551616, 0.10, 1e999, -1e999, {"a":null}, "\ud83d\ude00"] `))
+	v, err := decode(newMeter(t.Context()), "x", []byte(` [0, -1, 9223372036854775807, 9223372036854775808, 18446744073709551615, 18446744073709551616, 0.10, 1e999, -1e999, {"a":null}, "\ud83d\ude00"] `))
 	require.NoError(t, err)
 	text, err := json.Marshal(v)
 	require.NoError(t, err)
@@ -47,7 +47,7 @@ func TestDecodeNumbers(t *testing.T) {
 	require.IsType(t, uint64(0), list[3])
 	require.IsType(t, float64(0), list[5])
 	for _, bad := range []string{``, `{`, `[1`, `{"a"`, `{"a":1]`, `1 2`, `nul`} {
-		_, err := decode([]byte(bad))
+		_, err := decode(newMeter(t.Context()), "x", []byte(bad))
 		require.Error(t, err, bad)
 	}
 }

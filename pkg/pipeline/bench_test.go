@@ -22,7 +22,7 @@ func BenchmarkMatch(b *testing.B) {
 		b.Run(src[:min(len(src), 30)], func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if ok, err := cond.Match(e); !ok || err != nil {
+				if ok, err := cond.Match(b.Context(), e); !ok || err != nil {
 					b.Fatal(ok, err)
 				}
 			}

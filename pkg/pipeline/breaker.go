@@ -75,12 +75,13 @@ func (b *breaker) Send(ctx context.Context, e event.Event) error {
 	return err
 }
 
-// verdict is what err says about the target. A refusal blames the event: the target may be up or down.
+// verdict is what err says about the target. A refusal blames the event, and what was never sent nobody: the target
+// may be up or down.
 func (b *breaker) verdict(ctx context.Context, err error, started time.Time) verdict {
 	switch {
 	case err == nil:
 		return accepted
-	case retry.IsPermanent(err), errors.Is(err, retry.ErrEnding),
+	case retry.IsPermanent(err), errors.Is(err, retry.ErrEnding), errors.Is(err, retry.ErrNotTried),
 		ctx.Err() != nil && (stopping(ctx) || time.Since(started) < b.fair):
 		return noVerdict
 	}

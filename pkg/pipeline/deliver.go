@@ -31,7 +31,7 @@ func (p *Pipeline) Deliver(ctx context.Context, sink string, e event.Event) erro
 	if r == nil {
 		return &neverBegunError{fmt.Errorf("there is no sink %s", sink)} // any more: its parcels stay where they are
 	}
-	wanted, err := r.wants(e)
+	wanted, err := r.wants(ctx, e)
 	if err != nil {
 		r.fail(ctx, e, err)
 		return err

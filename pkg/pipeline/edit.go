@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -96,13 +97,20 @@ func (n *node) child(name string) *node {
 	return nil
 }
 
+// maxValues is the most bytes that all values of a template have together: each may hold a copy of the whole event.
+const maxValues = 16 << 20
+
 // apply writes the fields into the object raw, evaluated on e, and returns the new object.
-func (t *template) apply(e event.Event, raw json.RawMessage) (json.RawMessage, error) {
+func (t *template) apply(ctx context.Context, e event.Event, raw json.RawMessage) (json.RawMessage, error) {
 	values := make([]json.RawMessage, len(t.expressions))
+	size := 0
 	for i, x := range t.expressions {
 		var err error
-		if values[i], err = x.JSON(e); err != nil {
+		if values[i], err = x.JSON(ctx, e); err != nil {
 			return nil, err
+		}
+		if size += len(values[i]); size > maxValues {
+			return nil, retry.Permanent(fmt.Errorf("the values of all fields would have more than %d bytes", maxValues))
 		}
 	}
 	changed, err := t.root.object(make(json.RawMessage, 0, len(raw)+256), raw, values)

@@ -42,7 +42,7 @@ func ExampleCompileCondition() {
 		return
 	}
 	e, _, _ := event.Decode([]byte(sample), 0)
-	fmt.Println(long.Match(e))
+	fmt.Println(long.Match(context.Background(), e))
 
 	_, err = pipeline.CompileCondition(`FileUploadEvent.MetaData.Duratoin > 60`)
 	fmt.Println(err)

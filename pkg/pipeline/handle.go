@@ -238,7 +238,7 @@ func (p *Pipeline) storeFirst(ctx context.Context, pl *plan, e event.Event, pati
 func (pl *plan) match(ctx context.Context, e event.Event, before sinkSet) (results []result, wanted bool) {
 	results = make([]result, len(pl.routes))
 	for i, r := range pl.routes {
-		ok, err := r.wants(e)
+		ok, err := r.wants(ctx, e)
 		wanted = wanted || ok || err != nil
 		switch {
 		case err != nil:

@@ -12,8 +12,8 @@ import (
 
 // Filter passes on the events that cond matches and drops the others with ErrSkip.
 func Filter(cond *Condition) Processor {
-	return ProcessorFunc(func(_ context.Context, e event.Event) (event.Event, error) {
-		matched, err := cond.Match(e)
+	return ProcessorFunc(func(ctx context.Context, e event.Event) (event.Event, error) {
+		matched, err := cond.Match(ctx, e)
 		if err == nil && !matched {
 			err = ErrSkip
 		}
@@ -29,8 +29,8 @@ func Project(fields ...Field) (Processor, error) {
 	if err != nil {
 		return nil, err
 	}
-	return ProcessorFunc(func(_ context.Context, e event.Event) (event.Event, error) {
-		return changed(e, t, json.RawMessage("{}"))
+	return ProcessorFunc(func(ctx context.Context, e event.Event) (event.Event, error) {
+		return changed(ctx, e, t, json.RawMessage("{}"))
 	}), nil
 }
 
@@ -43,13 +43,13 @@ func Set(fields ...Field) (Processor, error) {
 	if err != nil {
 		return nil, err
 	}
-	return ProcessorFunc(func(_ context.Context, e event.Event) (event.Event, error) {
-		return changed(e, t, e.Raw)
+	return ProcessorFunc(func(ctx context.Context, e event.Event) (event.Event, error) {
+		return changed(ctx, e, t, e.Raw)
 	}), nil
 }
 
-func changed(e event.Event, t *template, onto json.RawMessage) (event.Event, error) {
-	raw, err := t.apply(e, onto)
+func changed(ctx context.Context, e event.Event, t *template, onto json.RawMessage) (event.Event, error) {
+	raw, err := t.apply(ctx, e, onto)
 	if err != nil {
 		return e, err
 	}

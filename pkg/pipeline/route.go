@@ -111,11 +111,11 @@ func (p *Pipeline) newRoute(r Route, before *route) *route {
 	return rt
 }
 
-func (r *route) wants(e event.Event) (bool, error) {
+func (r *route) wants(ctx context.Context, e event.Event) (bool, error) {
 	if r.When == nil {
 		return true, nil
 	}
-	ok, err := r.When.Match(e)
+	ok, err := r.When.Match(ctx, e)
 	if err != nil {
 		return false, fmt.Errorf("when: %w", err)
 	}

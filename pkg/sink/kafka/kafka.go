@@ -90,7 +90,7 @@ func (s *Sink) Send(ctx context.Context, e event.Event) error {
 	if err := ctx.Err(); err != nil {
 		return s.judge(err, "")
 	}
-	record, err := s.record(e)
+	record, err := s.record(ctx, e)
 	if err != nil {
 		return err
 	}
@@ -124,14 +124,14 @@ func (s *Sink) lasts(err error) bool {
 }
 
 // record is e as it is written.
-func (s *Sink) record(e event.Event) (*kgo.Record, error) {
+func (s *Sink) record(ctx context.Context, e event.Event) (*kgo.Record, error) {
 	message, err := s.cfg.Format.Encode(e)
 	if err != nil {
 		return nil, retry.Permanent(retry.WithHint(err, "the event cannot be written as JSON; look at it as a dead letter"))
 	}
 	record := &kgo.Record{Topic: s.cfg.Topic, Value: message.Body}
 	if s.topic != nil {
-		if record.Topic, err = s.topic.Text(e); err != nil {
+		if record.Topic, err = s.topic.Text(ctx, e); err != nil {
 			return nil, retry.WithHint(fmt.Errorf("topic_expression: %w", err), "correct topic_expression")
 		}
 		if err := validateTopic(record.Topic); err != nil {
@@ -139,7 +139,7 @@ func (s *Sink) record(e event.Event) (*kgo.Record, error) {
 		}
 	}
 	if s.key != nil {
-		key, err := s.key.Text(e)
+		key, err := s.key.Text(ctx, e)
 		if err != nil {
 			return nil, retry.WithHint(fmt.Errorf("key: %w", err), "correct key")
 		}

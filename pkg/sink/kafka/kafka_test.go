@@ -98,7 +98,7 @@ func (c *cluster) request(t *testing.T, admin kgo.Opt, req kmsg.Request) {
 // largest is the most bytes of a body that the sink takes.
 func largest(t *testing.T, s *Sink) int {
 	e := sinktest.Upload(0)
-	record, err := s.record(e)
+	record, err := s.record(t.Context(), e)
 	require.NoError(t, err)
 	record.Key = []byte("1") // as of the huge events
 	return s.cfg.MaxMessageBytes - sizeOf(record) + len(record.Value)

@@ -63,7 +63,7 @@ func TestKey(t *testing.T) {
 		{"type", sinktest.Upload(0), "NewFileUpload"},
 	} {
 		s := open(t, c, func(cfg *Config) { cfg.Key = test.key })
-		record, err := s.record(test.e)
+		record, err := s.record(t.Context(), test.e)
 		require.NoError(t, err)
 		require.Equal(t, test.want, string(record.Key), test.key)
 		require.Equal(t, test.want == "", record.Key == nil)

@@ -71,7 +71,7 @@ func (s *Sink) Send(ctx context.Context, e event.Event) error {
 	if err := ctx.Err(); err != nil {
 		return s.judge(err, "")
 	}
-	message, err := s.message(e)
+	message, err := s.message(ctx, e)
 	if err != nil {
 		return err
 	}
@@ -135,14 +135,14 @@ func (s *Sink) explainSilence(ctx context.Context, conn *connection, subject str
 }
 
 // message is e as it is published.
-func (s *Sink) message(e event.Event) (*nats.Msg, error) {
+func (s *Sink) message(ctx context.Context, e event.Event) (*nats.Msg, error) {
 	encoded, err := s.cfg.Format.Encode(e)
 	if err != nil {
 		return nil, retry.Permanent(retry.WithHint(err, "the event cannot be written as JSON; look at it as a dead letter"))
 	}
 	m := &nats.Msg{Subject: s.cfg.Subject, Data: encoded.Body, Header: nats.Header{}}
 	if s.subject != nil {
-		if m.Subject, err = s.subject.Text(e); err != nil {
+		if m.Subject, err = s.subject.Text(ctx, e); err != nil {
 			return nil, retry.WithHint(fmt.Errorf("subject_expression: %w", err), "correct subject_expression")
 		}
 		if err := validateSubject(m.Subject); err != nil {

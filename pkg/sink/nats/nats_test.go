@@ -77,7 +77,7 @@ func TestContract(t *testing.T) {
 
 // largest is the most bytes of a body that a server takes beside the headers of a message.
 func largest(t *testing.T, s *Sink) int {
-	m, err := s.message(sinktest.Upload(0))
+	m, err := s.message(t.Context(), sinktest.Upload(0))
 	require.NoError(t, err)
 	m.Header.Set(jetstream.ExpectedStreamHeader, stream)
 	size := len("NATS/1.0\r\n\r\n")

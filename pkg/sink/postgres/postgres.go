@@ -87,7 +87,7 @@ func (s *Sink) Send(ctx context.Context, e event.Event) error {
 	if s.closed.Load() {
 		return group.ErrClosed
 	}
-	r, err := s.row(e)
+	r, err := s.row(ctx, e)
 	if err != nil {
 		return err
 	}
@@ -106,7 +106,7 @@ type row struct {
 }
 
 // row is e as it is written.
-func (s *Sink) row(e event.Event) (*row, error) {
+func (s *Sink) row(ctx context.Context, e event.Event) (*row, error) {
 	body, err := e.CallbackBody()
 	if err != nil {
 		return nil, retry.Permanent(retry.WithHint(err, "the event cannot be written as JSON; look at it as a dead letter"))
@@ -116,7 +116,7 @@ func (s *Sink) row(e event.Event) (*row, error) {
 	for i, c := range s.columns {
 		switch {
 		case c.expr != nil:
-			if r.values[i], err = c.expr.JSON(e); err != nil {
+			if r.values[i], err = c.expr.JSON(ctx, e); err != nil {
 				return nil, retry.WithHint(fmt.Errorf("columns: %q: %w", c.name, err), "correct the expression")
 			}
 		case !c.exact:

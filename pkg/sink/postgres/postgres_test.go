@@ -247,7 +247,7 @@ func testNoDeadlock(t *testing.T, database string) {
 		var rows [2][]*row
 		for i := range 500 {
 			for n, s := range []*Sink{one, two} {
-				r, err := s.row(sinktest.Upload(500*batch + []int{i, 499 - i}[n]))
+				r, err := s.row(t.Context(), sinktest.Upload(500*batch+[]int{i, 499 - i}[n]))
 				require.NoError(t, err)
 				rows[n] = append(rows[n], r)
 			}

@@ -1,6 +1,7 @@
 package rabbitmq
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -22,14 +23,14 @@ const maxShort = 255
 const cePrefix = "cloudEvents_"
 
 // message is e as it is published.
-func (s *Sink) message(e event.Event) (*item, error) {
+func (s *Sink) message(ctx context.Context, e event.Event) (*item, error) {
 	encoded, err := s.cfg.Format.Encode(e)
 	if err != nil {
 		return nil, retry.Permanent(retry.WithHint(err, "the event cannot be written as JSON; look at it as a dead letter"))
 	}
 	it := &item{exchange: s.cfg.Exchange, routingKey: s.cfg.RoutingKey, outcome: make(chan struct{})}
 	if s.exchange != nil {
-		if it.exchange, err = s.exchange.Text(e); err != nil {
+		if it.exchange, err = s.exchange.Text(ctx, e); err != nil {
 			return nil, retry.WithHint(fmt.Errorf("exchange_expression: %w", err), "correct exchange_expression")
 		}
 		if it.exchange == "" {
@@ -37,7 +38,7 @@ func (s *Sink) message(e event.Event) (*item, error) {
 		}
 	}
 	if s.routingKey != nil {
-		if it.routingKey, err = s.routingKey.Text(e); err != nil {
+		if it.routingKey, err = s.routingKey.Text(ctx, e); err != nil {
 			return nil, retry.WithHint(fmt.Errorf("routing_key_expression: %w", err), "correct routing_key_expression")
 		}
 	}

@@ -85,7 +85,7 @@ func (s *Sink) Send(ctx context.Context, e event.Event) error {
 	if err := ctx.Err(); err != nil {
 		return s.judge(err, nil)
 	}
-	it, err := s.message(e)
+	it, err := s.message(ctx, e)
 	if err != nil {
 		return err
 	}

@@ -37,14 +37,14 @@ redis.call('SET', KEYS[2], '', 'PX', ARGV[1])
 return 1`
 
 // command is how e is written: its key, and the command with all arguments.
-func (s *Sink) command(e event.Event) (*item, error) {
+func (s *Sink) command(ctx context.Context, e event.Event) (*item, error) {
 	message, err := s.cfg.Format.Encode(e)
 	if err != nil {
 		return nil, retry.Permanent(retry.WithHint(err, "the event cannot be written as JSON; look at it as a dead letter"))
 	}
 	key := s.cfg.Key
 	if s.key != nil {
-		if key, err = s.key.Text(e); err != nil {
+		if key, err = s.key.Text(ctx, e); err != nil {
 			return nil, retry.WithHint(fmt.Errorf("key_expression: %w", err), "correct key_expression")
 		}
 		if key == "" {

@@ -96,7 +96,7 @@ func (s *Sink) Send(ctx context.Context, e event.Event) error {
 	if err := ctx.Err(); err != nil {
 		return s.judge(err, "")
 	}
-	it, err := s.command(e)
+	it, err := s.command(ctx, e)
 	if err != nil {
 		return err
 	}
