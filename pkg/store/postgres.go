@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 	"go.uber.org/zap"
 
+	"github.com/vodrelay/vodrelay/pkg/internal/conns"
 	"github.com/vodrelay/vodrelay/pkg/retry"
 )
 
@@ -80,6 +81,7 @@ func openPostgres(ctx context.Context, cfg Config, log *zap.Logger) (*database, 
 	pool.SetMaxOpenConns(cfg.MaxConns)
 	pool.SetMaxIdleConns(cfg.MaxConns)
 	pool.SetConnMaxIdleTime(5 * time.Minute)
+	pool.SetConnMaxLifetime(conns.MaxAge)
 	db.write, db.read, db.failed = pool, pool, known.failed
 	db.life, db.cut = context.WithCancel(context.Background())
 	return db, nil

@@ -22,6 +22,7 @@ import (
 	"github.com/tencentcloud/tencentcloud-sdk-go/tencentcloud/common"
 	tchttp "github.com/tencentcloud/tencentcloud-sdk-go/tencentcloud/common/http"
 	"github.com/vodrelay/vodrelay/pkg/event"
+	"github.com/vodrelay/vodrelay/pkg/internal/conns"
 	"github.com/vodrelay/vodrelay/pkg/internal/secretfile"
 	"github.com/vodrelay/vodrelay/pkg/retry"
 	"go.uber.org/zap"
@@ -106,7 +107,7 @@ func New(cfg Config, opts ...Option) (*Client, error) {
 		queues:      map[uint64]*Queue{},
 	}
 	if c.transport == nil {
-		c.transport = newTransport(o.dial, proxy)
+		c.transport = conns.NewHTTP(newTransport(o.dial, proxy))
 	}
 	provider := o.provider
 	if provider == nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/vodrelay/vodrelay/pkg/expression"
+	"github.com/vodrelay/vodrelay/pkg/internal/conns"
 	"github.com/vodrelay/vodrelay/pkg/internal/secretfile"
 	"github.com/vodrelay/vodrelay/pkg/retry"
 	"github.com/vodrelay/vodrelay/pkg/sink/internal/tlsconf"
@@ -199,6 +200,7 @@ func (c Config) pool() (*pgxpool.Config, error) {
 	config.MaxConns = int32(c.MaxConns)
 	config.MinConns, config.MinIdleConns = 0, 0 // nothing connects before the first Send
 	config.MaxConnIdleTime = 5 * time.Minute
+	config.MaxConnLifetime, config.MaxConnLifetimeJitter = conns.MaxAge-conns.Jitter, conns.Jitter
 	config.BeforeConnect = func(_ context.Context, next *pgx.ConnConfig) error {
 		renewed, err := fresh()
 		if err == nil {

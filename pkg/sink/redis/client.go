@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9/logging"
 	"github.com/redis/go-redis/v9/maintnotifications"
 
+	"github.com/vodrelay/vodrelay/pkg/internal/conns"
 	"github.com/vodrelay/vodrelay/pkg/internal/secretfile"
 	"github.com/vodrelay/vodrelay/pkg/sink/internal/group"
 )
@@ -61,6 +62,8 @@ func (c Config) options(tlsConfig *tls.Config) (*redis.UniversalOptions, error) 
 		PoolSize:                 poolSize,
 		PoolTimeout:              c.ReplyTimeout,
 		ConnMaxIdleTime:          5 * time.Minute,
+		ConnMaxLifetime:          conns.MaxAge - conns.Jitter,
+		ConnMaxLifetimeJitter:    conns.Jitter, // more or less
 		PipelinePoolSize:         -1,
 		DisableIdentity:          true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},

@@ -24,11 +24,7 @@ func WithBearer(token func() (string, error)) Option {
 
 // WithRoots trusts these certificates instead of the system's, unless tls.ca_file is set.
 func WithRoots(roots *x509.CertPool) Option {
-	return func(s *Sink) {
-		if tls := s.transport.Load().TLSClientConfig; tls.RootCAs == nil {
-			tls.RootCAs = roots
-		}
-	}
+	return func(s *Sink) { s.roots = roots }
 }
 
 // extend adds the extensions where the format has its attributes.

@@ -1,7 +1,7 @@
 // Package webhook is the sink that sends each event to an HTTP endpoint. An answer of 2xx accepts the event;
 // 400, 410, 413, 414, 415 and 422 refuse it permanently. Every other answer, redirects included, is trouble of the
 // endpoint or its operator, as is trouble on the network: the event is sent again until that is over. Redirects are not
-// followed.
+// followed. A name is looked up again within conns.MaxAge, however busy the connections are.
 //
 // Each request has the event's DedupID in Idempotency-Key, with a secret also in webhook-id, so that a receiver
 // can tell an event that is sent again.
@@ -10,6 +10,7 @@ package webhook
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -23,6 +24,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/vodrelay/vodrelay/pkg/event"
+	"github.com/vodrelay/vodrelay/pkg/internal/conns"
 	"github.com/vodrelay/vodrelay/pkg/internal/secretfile"
 	"github.com/vodrelay/vodrelay/pkg/retry"
 	"github.com/vodrelay/vodrelay/pkg/safetext"
@@ -42,22 +44,23 @@ const (
 
 // Sink sends events to one endpoint, over connections of its own.
 type Sink struct {
-	method    string
-	target    string // without user and fragment
-	origin    string // all of the URL that is shown
-	format    event.Format
-	header    http.Header // what is the same for all events
-	host      string      // of the header Host, "" for that of target
-	files     map[string]*secretfile.File
-	secret    func() (string, error) // nil: no signature
-	transport atomic.Pointer[http.Transport]
-	watch     renew.Watch
-	log       *zap.Logger
-	closed    atomic.Bool
+	method string
+	target string // without user and fragment
+	origin string // all of the URL that is shown
+	format event.Format
+	header http.Header // what is the same for all events
+	host   string      // of the header Host, "" for that of target
+	files  map[string]*secretfile.File
+	secret func() (string, error) // nil: no signature
+	conns  *conns.HTTP
+	watch  renew.Watch
+	log    *zap.Logger
+	closed atomic.Bool
 
 	// What options say.
 	extensions []event.Attribute
 	bearer     func() (string, error) // nil: none
+	roots      *x509.CertPool         // nil: the system's
 }
 
 // New makes the sink. It reads the files but does not connect.
@@ -84,7 +87,6 @@ func New(cfg Config, log *zap.Logger, options ...Option) (*Sink, error) {
 		files:  make(map[string]*secretfile.File),
 		log:    log,
 	}
-	s.transport.Store(transport)
 	for name, value := range cfg.Headers {
 		if http.CanonicalHeaderKey(name) == "Host" {
 			s.host = value
@@ -105,6 +107,10 @@ func New(cfg Config, log *zap.Logger, options ...Option) (*Sink, error) {
 	for _, option := range options {
 		option(s)
 	}
+	if s.roots != nil && transport.TLSClientConfig.RootCAs == nil {
+		transport.TLSClientConfig.RootCAs = s.roots
+	}
+	s.conns = conns.NewHTTP(transport)
 	return s, nil
 }
 
@@ -158,18 +164,9 @@ func (s *Sink) Send(ctx context.Context, e event.Event) error {
 		}
 	}
 	if s.watch.Lasts(err) {
-		s.renew()
+		s.conns.Renew()
 	}
 	return err
-}
-
-// renew has the next requests go over new connections: those that are kept may lead to where the name of the endpoint was
-// before.
-func (s *Sink) renew() {
-	old := s.transport.Load()
-	if s.transport.CompareAndSwap(old, old.Clone()) {
-		old.CloseIdleConnections()
-	}
 }
 
 // request makes a request with the configured headers. cancel ends it and must be called.
@@ -212,13 +209,7 @@ func (s *Sink) request(ctx context.Context, method string, body []byte) (*http.R
 // becomes of the body.
 func (s *Sink) exchange(ctx context.Context, req *http.Request, cancel context.CancelFunc) (*http.Response, []byte, error) {
 	// Not http.Client: it would follow redirects, and put the URL into errors.
-	transport := s.transport.Load()
-	defer func() {
-		if transport != s.transport.Load() || s.closed.Load() {
-			transport.CloseIdleConnections() // nobody will do so after this
-		}
-	}()
-	res, err := transport.RoundTrip(req)
+	res, err := s.conns.RoundTrip(req)
 	if err != nil {
 		s.log.Debug("exchange failed", zap.String("endpoint", s.origin), zap.Error(err))
 		return nil, nil, describe(ctx, s.origin, err)
@@ -283,6 +274,6 @@ func (s *Sink) Check(ctx context.Context) error {
 // Close ends the idle connections, and makes further Sends fail.
 func (s *Sink) Close(context.Context) error {
 	s.closed.Store(true)
-	s.transport.Load().CloseIdleConnections()
+	s.conns.CloseIdleConnections()
 	return nil
 }
