@@ -23,6 +23,10 @@ const (
 	oneSignal = time.Second
 	// reopenTime is how long the end waits for a reload or a reopening of files that hangs.
 	reopenTime = 250 * time.Millisecond
+	// crashTime is for the runtime's own end after SIGQUIT or SIGABRT.
+	crashTime = 5 * time.Second
+	// exitCrash is the status of that end, as of a panic.
+	exitCrash = 2
 )
 
 // ignoreBrokenPipe makes a write to a pipe without a reader an error like any other. Otherwise the runtime
@@ -33,13 +37,23 @@ var errStopped = errors.New("stopped by a signal")
 
 // untilSignal returns a context that SIGINT or SIGTERM ends. A further one, oneSignal later or more, ends the
 // process at once, and so does a stop that takes longer than it may; every event that was not confirmed comes
-// back. log must not block. reopen is called on SIGHUP, one call at a time. The returned function ends the
-// watching.
+// back. SIGQUIT and SIGABRT, which systemd's watchdog sends, end it with the stacks of all goroutines. log must not
+// block, and has its lines out before any such end. reopen is called on SIGHUP, one call at a time. The returned function
+// ends the watching.
 func untilSignal(ctx context.Context, log *zap.Logger, reopen func()) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	stops := make(chan os.Signal, 2)
 	signal.Notify(stops, syscall.SIGINT, syscall.SIGTERM)
 	endStops := watch(func(done <-chan struct{}) { watchStops(done, stops, log, cancel) })
+	crashes := make(chan os.Signal, 1)
+	signal.Notify(crashes, syscall.SIGQUIT, syscall.SIGABRT)
+	endCrashes := watch(func(done <-chan struct{}) {
+		select {
+		case <-done:
+		case sig := <-crashes:
+			crash(log, sig)
+		}
+	})
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
 	endHangups := watch(func(done <-chan struct{}) { // on its own: a reopen that takes long must not hold up a stop
@@ -59,6 +73,8 @@ func untilSignal(ctx context.Context, log *zap.Logger, reopen func()) (context.C
 		case <-time.After(reopenTime):
 		}
 		<-endStops()
+		signal.Stop(crashes)
+		<-endCrashes()
 		if !errors.Is(context.Cause(ctx), errStopped) { // else the second of two signals must not end the last steps
 			signal.Stop(stops)
 		}
@@ -114,4 +130,15 @@ func watchStops(done <-chan struct{}, stops <-chan os.Signal, log *zap.Logger, s
 func end(log *zap.Logger) {
 	_ = log.Sync() // it takes no longer than it may
 	os.Exit(exitFailed)
+}
+
+// crash leaves the end to the runtime, once the log is out.
+func crash(log *zap.Logger, sig os.Signal) {
+	log.Error("ending at once with the stacks of all goroutines; what was not confirmed comes back", zap.Stringer("signal", sig))
+	_ = log.Sync() // it takes no longer than it may
+	signal.Reset(sig)
+	if self, err := os.FindProcess(os.Getpid()); err == nil && self.Signal(sig) == nil {
+		<-time.After(crashTime)
+	}
+	os.Exit(exitCrash)
 }

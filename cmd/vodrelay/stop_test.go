@@ -3,6 +3,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
@@ -87,6 +88,56 @@ func TestTwoSignalsAtOnceAreOne(t *testing.T) {
 			require.EqualValues(t, 1, cloud.Counts().Confirmed, "the work was finished")
 			require.Equal(t, 1, strings.Count(d.stderr.String(), "a second signal so soon counts as the first one"))
 			require.NotContains(t, d.stderr.String(), "press")
+		})
+	}
+}
+
+// An end by force has the log out first, with what was held back of repeated lines: they say why.
+func TestAnEndByForceLosesNoLines(t *testing.T) {
+	for name, tt := range map[string]struct {
+		signals []syscall.Signal
+		code    int
+		last    string
+	}{
+		"second signal": {[]syscall.Signal{syscall.SIGTERM, syscall.SIGTERM}, exitFailed, "second signal: ending at once"},
+		"watchdog":      {[]syscall.Signal{syscall.SIGABRT}, exitCrash, "SIGABRT: abort"},
+		"quit":          {[]syscall.Signal{syscall.SIGQUIT}, exitCrash, "SIGQUIT: quit"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cloud, environ := startEmulator(t, emulator.Options{})
+			started := filepath.Join(t.TempDir(), "started")
+			configuration := fmt.Sprintf("sinks:\n  - {name: busy, type: exec, timeout: 25s, command: [sh, -c, %q]}\n  - {name: gone, type: file, when: 'false', path: %s}\n",
+				"touch "+started+"; exec sleep 25", filepath.Join(t.TempDir(), "no", "events.jsonl"))
+			d := startDaemonWith(t, environ, configuration, func(*exec.Cmd) {})
+			cloud.Publish(testApp, emulator.GenerateUploads(1, 1)...)
+			eventually(t, "the command runs", func() bool { _, err := os.Stat(started); return err == nil })
+			for range 3 { // each fails to open the file again, and says so
+				before := strings.Count(d.stderr.String(), "configuration reloaded")
+				d.signal(syscall.SIGHUP)
+				eventually(t, "the hangup is over", func() bool { return strings.Count(d.stderr.String(), "configuration reloaded") > before })
+			}
+			d.signal(tt.signals[0])
+			for _, next := range tt.signals[1:] {
+				eventually(t, "the stop is announced", func() bool { return strings.Contains(d.stderr.String(), "stopping") })
+				time.Sleep(oneSignal)
+				d.signal(next)
+			}
+			require.Equal(t, tt.code, d.wait())
+			log := d.stderr.String()
+			said := 0
+			for line := range strings.Lines(log) {
+				var entry struct {
+					Msg      string
+					Repeated int
+				}
+				if json.Unmarshal([]byte(line), &entry) == nil && entry.Msg == "cannot reopen the files" {
+					said += max(1, entry.Repeated)
+				}
+			}
+			require.Equal(t, 3, said, "errors of three hangups, some of them in one line")
+			require.Contains(t, log, tt.last)
+			require.Zero(t, cloud.Counts().Confirmed)
 		})
 	}
 }
