@@ -8,10 +8,10 @@
 //
 // The command starts with a clean environment: PATH, HOME, USER, LANG, LC_ALL, TZ, TMPDIR, what is
 // configured, and the fields of the event. On Linux the relay's own environment and memory are closed to it, but it can
-// read the files that the relay's user can read. Its standard output is thrown away, its standard error goes to
-// the log. A process that it leaves behind lives on; its output should go elsewhere, or the end of the
-// event waits for it for kill_grace. A command that changes its user, as sudo does, cannot be ended at its
-// time limit by a vodrelay that is not root.
+// read the files that the relay's user can read. Its standard output is thrown away. Of its standard error the first and
+// the last line go into the error, and the last 4 KiB into the log at level debug. A process that it leaves behind lives
+// on; its output should go elsewhere, or the end of the event waits for it for kill_grace. A command that changes its
+// user, as sudo does, cannot be ended at its time limit by a vodrelay that is not root.
 package exec
 
 import (
@@ -90,7 +90,7 @@ func (s *Sink) Send(ctx context.Context, e event.Event) error {
 		kill(cmd.Process) // whoever of the group took no notice of SIGTERM
 	}
 	s.log.Debug("command ended", zap.String("command", s.cfg.Command[0]), zap.String("event_id", e.ID), zap.String("event_type", e.Type),
-		zap.Stringer("state", cmd.ProcessState), zap.ByteString("stderr", stderr.kept))
+		zap.Stringer("state", cmd.ProcessState), zap.String("stderr", stderr.text()))
 	return s.verdict(ctx, ended.Load(), cmd.ProcessState, &stderr)
 }
 
@@ -106,10 +106,10 @@ func (s *Sink) verdict(ctx context.Context, ended bool, state *os.ProcessState, 
 	}
 	code := state.ExitCode()
 	if code < 0 {
-		return retry.WithHint(fmt.Errorf("command %q died: %s%s", name, state, stderr.firstLine()),
+		return retry.WithHint(fmt.Errorf("command %q died: %s%s", name, state, stderr.cause()),
 			"see the kernel's log for a lack of memory (OOM), and the command's own log")
 	}
-	failure := fmt.Errorf("command %q exited with status %d%s", name, code, stderr.firstLine())
+	failure := fmt.Errorf("command %q exited with status %d%s", name, code, stderr.cause())
 	switch code {
 	case exitDataErr:
 		return retry.Permanent(retry.WithHint(failure, "the command refused the event (status 65); see its log"))

@@ -3,15 +3,18 @@
 package exec
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
@@ -130,7 +133,8 @@ func TestExitCodes(t *testing.T) {
 		"exit 127":               {`command "sh" exited with status 127`, false},
 		"kill -9 $$":             {`command "sh" died: signal: killed`, false},
 		"kill -15 $$":            {`command "sh" died: signal: terminated`, false},
-		"printf '\\n \\033[31mred\\033[0m\\nmore\\n' >&2; exit 3": {`command "sh" exited with status 3: [31mred [0m`, false},
+		"echo Traceback >&2; yes '  a frame' | head -n 3000 >&2; echo 'ValueError: no such bucket' >&2; exit 3": {`command "sh" exited with status 3: Traceback ... ValueError: no such bucket`, false},
+		"printf '\\n \\033[31mred\\033[0m\\nmore\\n' >&2; exit 3":                                               {`command "sh" exited with status 3: \u001b[31mred\u001b[0m; more`, false},
 	} {
 		t.Run(script, func(t *testing.T) {
 			s := shell(t, "", script)
@@ -350,19 +354,25 @@ func TestValidate(t *testing.T) {
 
 func TestTail(t *testing.T) {
 	line := strings.Repeat("x", 99) + "\n"
+	trace := "Traceback (most recent call last):\n" + strings.Repeat("  File \"/usr/lib/on-upload\", line 7, in handle\n", 2000) + "ValueError: no such bucket\n\n"
 	for name, tt := range map[string]struct {
 		writes []string
 		want   string
 	}{
-		"nothing":       {nil, ""},
-		"blank":         {[]string{"\n \t\n"}, ""},
-		"one line":      {[]string{"no route", " to host\n"}, ": no route to host"},
-		"first of two":  {[]string{"a\nb\n"}, ": a"},
-		"exactly full":  {[]string{"first\n", strings.Repeat("y", tailBytes-6)}, ": first"},
-		"cut":           {[]string{"first\n", strings.Repeat(line, 11)}, ": " + line[:99]},
-		"cut at once":   {[]string{strings.Repeat(line, 20) + "end"}, ": " + line[:99]},
-		"one long line": {[]string{strings.Repeat("é", 5000)}, ": " + strings.Repeat("é", lineBytes/2)},
-		"not UTF-8":     {[]string{"a\xffb\x00c\n"}, ": a\uFFFDb c"},
+		"nothing":             {nil, ""},
+		"blank":               {[]string{"\n \t\n"}, ""},
+		"one line":            {[]string{"no route", " to host\n"}, ": no route to host"},
+		"two lines":           {[]string{"a\n\nb\n"}, ": a; b"},
+		"three lines":         {[]string{"\na\nb\nc"}, ": a ... c"},
+		"exactly full":        {[]string{"first\n", strings.Repeat("y\n", (tailBytes-6)/2)}, ": first ... y"},
+		"traceback at once":   {[]string{trace}, ": Traceback (most recent call last): ... ValueError: no such bucket"},
+		"traceback in pieces": {pieces(trace, 100), ": Traceback (most recent call last): ... ValueError: no such bucket"},
+		"long lines":          {[]string{strings.Repeat("é", 500) + "\n" + strings.Repeat("e", 500)}, ": " + strings.Repeat("é", 58) + "...; " + strings.Repeat("e", lastBytes-3) + "..."},
+		"one long line": {[]string{strings.Repeat("é", 5000) + "no space left"},
+			": " + strings.Repeat("é", 58) + "... ... ..." + strings.Repeat("é", 53) + "no space left"},
+		"cut":          {[]string{"first\n", strings.Repeat(line, 100)}, ": first ... " + line[:99]},
+		"blank at end": {[]string{"first\n", strings.Repeat("\n", 2*tailBytes)}, ": first"},
+		"not UTF-8":    {[]string{"a\xffb\x00c\n"}, ": a\uFFFDb\\u0000c"},
 	} {
 		var kept tail
 		for _, text := range tt.writes {
@@ -371,11 +381,25 @@ func TestTail(t *testing.T) {
 			require.Equal(t, len(text), n)
 		}
 		require.LessOrEqual(t, len(kept.kept), tailBytes, name)
-		require.Equal(t, tt.want, kept.firstLine(), name)
+		require.Equal(t, tt.want, kept.cause(), name)
+		all := strings.Join(tt.writes, "")
+		shown, cut := strings.CutPrefix(kept.text(), "...\n")
+		require.Equal(t, len(all) > tailBytes, cut, name)
+		if utf8.ValidString(all) {
+			require.True(t, strings.HasSuffix(all, shown), name)
+		}
 	}
 }
 
-func FuzzFirstLine(f *testing.F) {
+func pieces(text string, size int) []string {
+	var all []string
+	for piece := range slices.Chunk([]byte(text), size) {
+		all = append(all, string(piece))
+	}
+	return all
+}
+
+func FuzzTail(f *testing.F) {
 	f.Add([]byte("error: x\n"), 3)
 	f.Add([]byte("\xff\xfe\x00\u2028"), 1)
 	f.Fuzz(func(t *testing.T, text []byte, times int) {
@@ -383,8 +407,12 @@ func FuzzFirstLine(f *testing.F) {
 		for range times & 0xff {
 			_, _ = kept.Write(text)
 		}
-		line := kept.firstLine()
-		require.LessOrEqual(t, len(line), lineBytes+2)
+		all := bytes.Repeat(text, times&0xff)
+		require.Equal(t, all[max(0, len(all)-tailBytes):], append([]byte{}, kept.kept...))
+		line := kept.cause()
+		require.LessOrEqual(t, len(line), firstBytes+lastBytes+len(":  ... ..."))
 		require.NotContains(t, line, "\n")
+		require.True(t, utf8.ValidString(line))
+		require.True(t, utf8.ValidString(kept.text()))
 	})
 }

@@ -1,58 +1,116 @@
 package exec
 
 import (
+	"bytes"
 	"strings"
-	"unicode"
 	"unicode/utf8"
+
+	"github.com/vodrelay/vodrelay/pkg/safetext"
 )
 
+// What is kept of a command's standard error, in bytes, and what of it goes into an error.
 const (
-	tailBytes = 1 << 10 // of standard error are kept
-	lineBytes = 200     // of its first line go into an error
+	headBytes  = 512
+	tailBytes  = 4 << 10
+	firstBytes = 120
+	lastBytes  = 240
 )
 
-// tail keeps the end of what is written to it.
+// tail keeps the beginning and the end of what is written to it. The cause of a failure stands in one of them: a traceback
+// of Python ends with it, one of Go or Java begins with it.
 type tail struct {
-	kept []byte
-	cut  bool // what is kept may begin in the middle of a line
+	head []byte
+	kept []byte // the end, or everything
+	lost int64  // bytes before kept
 }
 
 // Write takes everything, so that the command never waits.
 func (t *tail) Write(p []byte) (int, error) {
-	t.kept = append(t.kept, p[max(0, len(p)-tailBytes):]...)
-	if over := len(t.kept) - tailBytes; over > 0 || len(p) > tailBytes {
-		t.cut = true
-		t.kept = append(t.kept[:0], t.kept[max(0, over):]...)
+	t.head = append(t.head, p[:min(len(p), headBytes-len(t.head))]...)
+	if over := len(t.kept) + len(p) - tailBytes; over > 0 {
+		t.lost += int64(over)
+		old := min(over, len(t.kept))
+		t.kept = append(t.kept[:0], t.kept[old:]...)
+		t.kept = append(t.kept, p[over-old:]...)
+	} else {
+		t.kept = append(t.kept, p...)
 	}
 	return len(p), nil
 }
 
-// firstLine is ": " and the first whole line that is kept and not blank, fit for one line of a log; "" if
-// there is none.
-func (t *tail) firstLine() string {
-	lines := strings.Split(string(t.kept), "\n")
-	if t.cut && len(lines) > 1 {
-		lines = lines[1:]
+// cause is ": " and the first and the last line that are not blank, fit for one line of a log, with "..." for what is left
+// out; "" if there is none.
+func (t *tail) cause() string {
+	first, last, between := t.ends()
+	switch {
+	case first == "":
+		first, last = last, ""
+	case last == "":
+	case between:
+		first += " ... " + last
+	default:
+		first += "; " + last
 	}
-	for _, line := range lines {
-		line = strings.ToValidUTF8(line, "\uFFFD")
-		line = strings.TrimSpace(strings.Map(func(r rune) rune {
-			if unicode.IsPrint(r) {
-				return r
-			}
-			return ' '
-		}, line))
-		if line == "" {
-			continue
-		}
-		if len(line) > lineBytes {
-			end := lineBytes
-			for !utf8.RuneStart(line[end]) {
-				end--
-			}
-			line = line[:end]
-		}
-		return ": " + line
+	if first == "" {
+		return ""
 	}
-	return ""
+	return ": " + first
+}
+
+// ends are the first line and another last one, each "" if there is none, and whether something between them is left out.
+func (t *tail) ends() (first, last string, between bool) {
+	lines := written(t.kept)
+	if t.lost == 0 {
+		switch len(lines) {
+		case 0:
+			return "", "", false
+		case 1:
+			return "", safetext.Line(lines[0], lastBytes), false
+		}
+		return safetext.Line(lines[0], firstBytes), safetext.Line(lines[len(lines)-1], lastBytes), len(lines) > 2
+	}
+	if begin := written(t.head); len(begin) > 0 {
+		first = safetext.Line(begin[0], firstBytes)
+	}
+	switch line := bytes.TrimRight(t.kept, " \t\r\n"); {
+	case len(lines) == 0:
+	case bytes.IndexByte(line, '\n') >= 0:
+		last = safetext.Line(lines[len(lines)-1], lastBytes)
+	default: // its beginning is lost
+		last = "..." + safetext.Line(string(whole(line[max(0, len(line)-lastBytes/2):])), lastBytes)
+	}
+	return first, last, true
+}
+
+// text is what is kept of the end, beginning with a whole line or character, for the debug log.
+func (t *tail) text() string {
+	kept := t.kept
+	if t.lost > 0 {
+		if end := bytes.IndexByte(kept, '\n'); end >= 0 {
+			kept = kept[end+1:]
+		}
+		kept = append([]byte("...\n"), whole(kept)...)
+	}
+	return string(safetext.Text(kept))
+}
+
+// written are the lines of text that are not blank.
+func written(text []byte) []string {
+	var lines []string
+	for line := range strings.SplitSeq(string(text), "\n") {
+		if strings.TrimSpace(line) != "" {
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}
+
+// whole is text without the rest of a character at its beginning.
+func whole(text []byte) []byte {
+	for i := 0; i < min(len(text), utf8.UTFMax-1); i++ {
+		if utf8.RuneStart(text[i]) {
+			return text[i:]
+		}
+	}
+	return text
 }
