@@ -116,9 +116,7 @@ func (s *supervisor) signOfLife() {
 		}
 		return
 	}
-	if count, lasted := s.frozen.End(); count > 0 {
-		s.log.Info("the relay moves again", zap.Int("failures", count), zap.Duration("lasted", lasted))
-	}
+	s.frozen.End().Report(s.log, "the relay moves again")
 	s.tell(daemon.SdNotifyWatchdog)
 }
 

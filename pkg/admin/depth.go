@@ -59,9 +59,7 @@ func (d *depths) watch(ctx context.Context, app uint64) {
 		switch err := d.once(ctx, app); {
 		case err == nil:
 			pause.Reset()
-			if count, lasted := failing.End(); count > 0 {
-				log.Info("the depth of the queue is known again", zap.Int("failures", count), zap.Duration("lasted", lasted))
-			}
+			failing.End().Report(log, "the depth of the queue is known again")
 		case ctx.Err() != nil:
 			return
 		default:

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -48,6 +49,9 @@ func assemble(t *testing.T, sinks string, environ ...string) *assembled {
 	require.NoError(t, err)
 	require.NoError(t, free.Close())
 	a.url = "http://" + free.Addr().String()
+	if !slices.Contains(environ, "VODRELAY_STORE_DRIVER=none") {
+		environ = append(environ, "VODRELAY_STORE_PATH="+filepath.Join(t.TempDir(), "store.db"))
+	}
 	cfg, err := config.Load(config.LoadOptions{NoFile: true, Environ: append([]string{
 		"VODRELAY_VOD_ENDPOINT=http://" + api,
 		"VODRELAY_VOD_CREDENTIALS_PROVIDER=static",
@@ -55,7 +59,6 @@ func assemble(t *testing.T, sinks string, environ ...string) *assembled {
 		"VODRELAY_VOD_CREDENTIALS_SECRET_KEY=" + emulator.DefaultSecretKey,
 		fmt.Sprint("VODRELAY_VOD_SUB_APP_IDS=", chaosApp),
 		"VODRELAY_VOD_RATE_LIMIT=10000",
-		"VODRELAY_STORE_PATH=" + filepath.Join(t.TempDir(), "store.db"),
 		"VODRELAY_ADMIN_LISTEN=" + free.Addr().String(),
 		"VODRELAY_SINKS=" + sinks,
 	}, environ...)})

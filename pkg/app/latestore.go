@@ -67,8 +67,8 @@ func (s *lateStore) open(ctx context.Context, cfg store.Config) {
 		tried()
 		return err
 	})
-	if count, lasted := failing.End(); err == nil && count > 0 {
-		s.log.Info("the store is open now: storing and sending again begin", zap.Int("failures", count), zap.Duration("lasted", lasted))
+	if opening := failing.End(); err == nil {
+		opening.Report(s.log, "the store is open now: storing and sending again begin")
 	}
 }
 

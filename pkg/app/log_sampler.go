@@ -6,6 +6,8 @@ import (
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+
+	"github.com/vodrelay/vodrelay/pkg/retry"
 )
 
 const (
@@ -16,8 +18,9 @@ const (
 // sampler keeps warnings and errors that repeat themselves from flooding the log. The first is written at
 // once. Of those that follow within sampleTime the last is written when that time is over, with their number
 // as "repeated"; so the first and the last of a run are always there. Two are the same when logger, level,
-// message, error and the fields of Logger.With are; other fields, such as event_id, are not looked at. Past
-// maxSamples different ones at a time, the others are written as they come.
+// message, the sink and the fields of Logger.With are, and the errors are of one retry.Kind; other fields, such as
+// event_id, are not looked at. Past maxSamples different ones at a time, the others are written as they come.
+// An info line that a state is over, which "lasted", is treated likewise: such a state may come and go quickly.
 type sampler struct {
 	zapcore.Core
 	context string // the fields of With, encoded
@@ -29,8 +32,8 @@ func newSampler(core zapcore.Core) zapcore.Core {
 }
 
 type sampleKey struct {
-	level                           zapcore.Level
-	logger, message, context, error string
+	level                                 zapcore.Level
+	logger, message, context, sink, error string
 }
 
 // run is one line that was written, and what followed it.
@@ -67,7 +70,7 @@ func encode(fields []zapcore.Field) string {
 }
 
 func (s *sampler) Check(entry zapcore.Entry, checked *zapcore.CheckedEntry) *zapcore.CheckedEntry {
-	if entry.Level != zapcore.WarnLevel && entry.Level != zapcore.ErrorLevel {
+	if entry.Level < zapcore.InfoLevel || entry.Level > zapcore.ErrorLevel {
 		return s.Core.Check(entry, checked)
 	}
 	if s.Enabled(entry.Level) {
@@ -77,20 +80,22 @@ func (s *sampler) Check(entry zapcore.Entry, checked *zapcore.CheckedEntry) *zap
 }
 
 func (s *sampler) Write(entry zapcore.Entry, fields []zapcore.Field) error {
-	key := sampleKey{entry.Level, entry.LoggerName, entry.Message, s.context, errorIn(fields)}
-	if s.runs.hold(key, s.Core, entry, fields) {
+	key := sampleKey{entry.Level, entry.LoggerName, entry.Message, s.context, "", ""}
+	over := false
+	for _, f := range fields {
+		switch err, isError := f.Interface.(error); {
+		case isError && f.Type == zapcore.ErrorType:
+			key.error = retry.Kind(err.Error())
+		case f.Key == "sink":
+			key.sink = f.String
+		case f.Key == "lasted":
+			over = true
+		}
+	}
+	if (over || entry.Level > zapcore.InfoLevel) && s.runs.hold(key, s.Core, entry, fields) {
 		return nil
 	}
 	return s.Core.Write(entry, fields)
-}
-
-func errorIn(fields []zapcore.Field) string {
-	for _, f := range fields {
-		if err, ok := f.Interface.(error); ok && f.Type == zapcore.ErrorType {
-			return err.Error()
-		}
-	}
-	return ""
 }
 
 // hold keeps a line that follows the first of a run, and reports it; otherwise a run may begin.

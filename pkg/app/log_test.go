@@ -229,13 +229,17 @@ func TestSamplerTellsApart(t *testing.T) {
 	})
 }
 
-func TestSamplerLeavesStatesAndDetailsAlone(t *testing.T) {
+// A state that is over is held like an error, since it may come and go; other information is not.
+func TestSamplerOfStatesAndDetails(t *testing.T) {
 	sampled(t, func(log *zap.Logger, lines func() []string) {
-		for range 5 {
-			log.Info("sink is back")
+		for i := range 5 {
+			log.Info("credential replaced")
+			log.Info("sink is back", zap.String("sink", "one"), zap.Duration("lasted", time.Duration(i)))
+			log.Info("sink is back", zap.String("sink", "two"), zap.Duration("lasted", time.Duration(i)))
+			log.Warn("full", zap.Error(fmt.Errorf("%d parcels", i)))
 			log.Debug("exchange")
 		}
-		require.Len(t, lines(), 10)
+		require.Len(t, lines(), 5+1+1+1+5)
 	})
 }
 

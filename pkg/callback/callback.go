@@ -89,7 +89,8 @@ type Server struct {
 	serving  bool
 	ending   bool
 
-	failing retry.Streak
+	failing  retry.Streak
+	refusing retry.Streak // of what is the fault of single events
 }
 
 // Stats are the counters since the start, all but InHand only ever growing.
@@ -171,8 +172,9 @@ func (s *Server) work(e *entry) {
 	err := s.handle(ctx, e.Delivery)
 	if err != nil {
 		s.unsettled(ctx, e, err)
-	} else if failures, lasted := s.failing.End(); failures > 0 {
-		s.log.Info("callback: notifications are accepted again", zap.Int("failures", failures), zap.Duration("lasted", lasted))
+	} else {
+		s.failing.End().Report(s.log, "callback: notifications are accepted again")
+		s.refusing.EndAfter(retry.Quiet)
 	}
 	s.hand.finish(e, err)
 }
@@ -192,7 +194,11 @@ func (s *Server) handle(ctx context.Context, d event.Delivery) (err error) {
 func (s *Server) unsettled(ctx context.Context, e *entry, err error) {
 	fields := append(errorFields(err), zap.String("event_id", e.ID), zap.String("event_type", e.Type))
 	s.log.Debug("callback: notification not settled", fields...)
-	if !errors.Is(ctx.Err(), context.Canceled) && s.failing.Fail(err) {
+	streak := &s.failing
+	if retry.IsPermanent(err) {
+		streak = &s.refusing
+	}
+	if !errors.Is(ctx.Err(), context.Canceled) && streak.Fail(err) {
 		s.log.Error("callback: a notification could not be settled: VOD may try again, 3 times in all", fields...)
 	}
 }

@@ -49,6 +49,7 @@ type breaker struct {
 	*health
 	log       *zap.Logger
 	fair      time.Duration
+	outages   retry.Streak // a target that is down and up all the time is reported now and then
 	recovered func()
 }
 
@@ -92,10 +93,13 @@ func (b *breaker) report(news *change) {
 	switch {
 	case news == nil:
 	case !news.up:
+		if !b.outages.Fail(news.err) {
+			return
+		}
 		b.log.Warn("sink is down: nothing is sent to it but one event at a time", append(failure(news.err),
 			zap.Int("failed", news.failures), zap.Int("attempts", news.attempts), zap.Duration("probe_after", b.cfg.Open))...)
 	default:
-		if news.told {
+		if b.outages.End().Reported() {
 			b.log.Info("sink is back", zap.Duration("lasted", news.lasted),
 				zap.Int("accepted", news.accepted), zap.Int("failed_probes", news.probes))
 		}

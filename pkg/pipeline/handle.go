@@ -144,9 +144,7 @@ func (p *Pipeline) process(ctx context.Context, pl *plan, e event.Event) (event.
 	processed, err := pl.processor.Process(ctx, e)
 	switch {
 	case err == nil:
-		if failures, lasted := p.processing.End(); failures > 0 {
-			p.log.Info("processors work again", zap.Int("failures", failures), zap.Duration("lasted", lasted))
-		}
+		p.processing.EndAfter(retry.Quiet).Report(p.log, "processors work again")
 	case errors.Is(err, ErrSkip):
 		p.dropped.Add(1)
 	default:

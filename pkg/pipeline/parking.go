@@ -213,9 +213,7 @@ func (p *Pipeline) streak(pl *plan, sink string) *retry.Streak {
 // parked counts and reports parcels that were stored.
 func (p *Pipeline) parked(pl *plan, parcels []event.Parcel) {
 	for _, parcel := range parcels {
-		if failures, lasted := p.streak(pl, parcel.Sink).End(); failures > 0 {
-			p.log.Info("storing events of a sink again", zap.String("sink", parcel.Sink), zap.Int("failures", failures), zap.Duration("lasted", lasted))
-		}
+		p.streak(pl, parcel.Sink).End().Report(p.log, "storing events of a sink again", zap.String("sink", parcel.Sink))
 		r := pl.route(parcel.Sink)
 		if r == nil { // event.Unprocessed, which is counted where the processor failed
 			continue

@@ -166,9 +166,7 @@ func (r *route) conclude(ctx context.Context, e event.Event, err error) {
 	}
 	r.sent.Add(1)
 	r.refusals.end()
-	if failures, lasted := r.streak.End(); failures > 0 && lasted >= moment {
-		r.log.Info("sink accepts events again", zap.Int("failures", failures), zap.Duration("lasted", lasted))
-	}
+	r.streak.End().Report(r.log, "sink accepts events again")
 }
 
 func (r *route) fail(ctx context.Context, e event.Event, err error) {

@@ -62,7 +62,7 @@ func (p *Pipeline) Stats() Stats {
 			Deduplicated: r.deduplicated.Load(),
 			Parked:       r.parked.Load(),
 			Dead:         r.dead.Load(),
-			Failures:     r.streak.Failures() + refusals.InARow,
+			Failures:     r.streak.Now().Failures + refusals.InARow,
 			Refusals:     refusals,
 		}
 		if r.breaker != nil {

@@ -177,9 +177,7 @@ func (c *confirmer) succeeded() {
 	c.mu.Lock()
 	c.worked = true
 	c.mu.Unlock()
-	if count, lasted := c.streak.End(); count > 0 {
-		c.queue.log.Info("confirming again", zap.Int("failures", count), zap.Duration("lasted", lasted))
-	}
+	c.streak.End().Report(c.queue.log, "confirming again")
 }
 
 func (c *confirmer) failed(err error) {

@@ -135,9 +135,7 @@ func (m *marks) write(ctx context.Context) bool {
 		}
 		delete(wishes, key)
 	}
-	if count, lasted := m.streak.End(); count > 0 {
-		m.log.Info("storing again which events were settled", zap.Int("failures", count), zap.Duration("lasted", lasted))
-	}
+	m.streak.End().Report(m.log, "storing again which events were settled")
 	return true
 }
 

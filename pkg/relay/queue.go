@@ -44,6 +44,8 @@ type queue struct {
 	polling int         // pollers alive
 	worked  atomic.Bool // a pull has succeeded
 	pulls   retry.Streak
+	// unsettling is of events that could not be settled, mostly by their own fault.
+	unsettling retry.Streak
 }
 
 func newQueue(r *Relay, source Source) *queue {
@@ -220,9 +222,7 @@ func (q *queue) rest(pause time.Duration) time.Duration {
 }
 
 func (q *queue) pullWorked() {
-	if count, lasted := q.pulls.End(); count > 0 {
-		q.log.Info("pulling again", zap.Int("failures", count), zap.Duration("lasted", lasted))
-	}
+	q.pulls.End().Report(q.log, "pulling again")
 	if q.worked.CompareAndSwap(false, true) {
 		q.log.Info("connected to the queue")
 	}

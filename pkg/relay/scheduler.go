@@ -256,7 +256,5 @@ func (s *Scheduler) storeFailed(err error) {
 
 // storeWorked ends a streak. Only what was written counts: a disk that is full can still be read.
 func (s *Scheduler) storeWorked() {
-	if count, lasted := s.streak.End(); count > 0 {
-		s.log.Info("the store works again", zap.Int("failures", count), zap.Duration("lasted", lasted))
-	}
+	s.streak.End().Report(s.log, "the store works again")
 }

@@ -22,6 +22,7 @@ func (q *queue) work(ctx context.Context, e *entry) {
 		return
 	}
 	q.relay.stats.settled.Add(1)
+	q.unsettling.EndAfter(retry.Quiet).Report(q.log, "events are settled again")
 	for _, l := range q.hand.settle(e) {
 		q.confirms.send(l)
 	}
@@ -30,7 +31,11 @@ func (q *queue) work(ctx context.Context, e *entry) {
 // unsettled leaves an event in the queue.
 func (q *queue) unsettled(e *entry, err error) {
 	total := q.relay.stats.unsettled.Add(1)
-	q.log.Warn("an event could not be settled: it stays in the queue and comes back when its lease is over",
+	level := zap.DebugLevel
+	if q.unsettling.Fail(err) {
+		level = zap.WarnLevel
+	}
+	q.log.Log(level, "an event could not be settled: it stays in the queue and comes back when its lease is over",
 		append(errorFields(err), zap.String("event_id", e.ID), zap.String("event_type", e.Type), zap.Int64("unsettled", total))...)
 	q.done(e, q.hand.drop(e), false)
 }

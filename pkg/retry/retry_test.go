@@ -4,11 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/vodrelay/vodrelay/pkg/retry"
 )
@@ -133,21 +137,113 @@ func TestPolicyValidate(t *testing.T) {
 	}
 }
 
+// reported is what a run writes to the log when it is over; nil for nothing.
+func reported(r retry.Run) map[string]any {
+	core, logs := observer.New(zapcore.DebugLevel)
+	r.Report(zap.New(core), "again", zap.String("sink", "site"))
+	for _, entry := range logs.All() {
+		return entry.ContextMap()
+	}
+	return nil
+}
+
 func TestStreak(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var s retry.Streak
-		count, _ := s.End()
-		require.Zero(t, count)
+		require.Zero(t, s.End())
+		require.Nil(t, reported(s.End()))
+		began := time.Now()
 		require.True(t, s.Fail(errDown))
 		time.Sleep(time.Minute)
 		require.False(t, s.Fail(errors.New("down")))
-		require.True(t, s.Fail(errors.New("other")))
+		require.True(t, s.Fail(errors.New("other")), "another kind")
 		require.False(t, s.Fail(errors.New("other")))
-		require.Equal(t, 4, s.Failures())
-		count, lasted := s.End()
-		require.Equal(t, 4, count)
-		require.Equal(t, time.Minute, lasted)
-		require.Zero(t, s.Failures())
-		require.True(t, s.Fail(errors.New("other")))
+		require.False(t, s.Fail(errDown), "it is known in this streak")
+		now := s.Now()
+		require.Equal(t, 5, now.Failures)
+		require.Equal(t, began, now.Since)
+		require.Equal(t, time.Now(), now.Last)
+		require.Equal(t, errDown, now.Err)
+		run := s.End()
+		require.Equal(t, map[string]any{"sink": "site", "failures": int64(5), "lasted": time.Minute, "errors": "3 × down; 2 × other"}, reported(run))
+		require.Zero(t, s.Now())
+		time.Sleep(time.Minute)
+		require.True(t, s.Fail(errors.New("other")), "another streak")
+		require.Equal(t, map[string]any{"sink": "site", "failures": int64(1), "lasted": time.Duration(0)}, reported(s.End()))
 	})
+}
+
+// What comes and goes, and errors that take turns, make a message a minute at most.
+func TestStreakIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s retry.Streak
+		news, ends := 0, 0
+		for i := range 36_000 { // an hour
+			if s.Fail(fmt.Errorf("%d events, dial tcp 10.0.0.%d:%d: refused after %s", i, i%200, 1024+i, time.Duration(i)*time.Millisecond)) {
+				news++
+			}
+			if i%3 == 0 && reported(s.End()) != nil {
+				ends++
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		require.InDelta(t, 60, news, 2)
+		require.InDelta(t, 60, ends, 2)
+
+		s = retry.Streak{}
+		news = 0
+		for i := range 36_000 { // of one streak, whose errors are all different
+			if s.Fail(errors.New(strings.Repeat("x", i%500))) {
+				news++
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		require.Equal(t, 8, news)
+		require.Contains(t, reported(s.End())["errors"], "others")
+	})
+}
+
+// A streak that goes on for days still tells of another cause.
+func TestStreakForgetsKinds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s retry.Streak
+		for i := range 30 {
+			require.True(t, s.Fail(errors.New(strings.Repeat("x", i))), i)
+			time.Sleep(10 * time.Second)
+		}
+		run := reported(s.End())
+		require.Equal(t, int64(30), run["failures"])
+		require.Contains(t, run["errors"], "22 others")
+	})
+}
+
+// The fault of single events is over when none has come for a while.
+func TestStreakEndsAfterQuiet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s retry.Streak
+		for i := range 10 {
+			require.Equal(t, i == 0, s.Fail(errDown))
+			time.Sleep(10 * time.Second)
+			require.Zero(t, s.EndAfter(retry.Quiet))
+		}
+		time.Sleep(50 * time.Second)
+		require.Equal(t, 10, s.EndAfter(retry.Quiet).Failures)
+	})
+}
+
+func TestKind(t *testing.T) {
+	for _, same := range [][2]string{
+		{"dial tcp 10.0.0.1:5432: connection refused", "dial tcp 10.0.0.27:80: connection refused"},
+		{"not accepted within 1.5s", "not accepted within 250ms"},
+		{"request 52d05cd2-74e8-30c9-a502-5e72175b57de failed", "request a2d05cd2-74e8-30c9-a502-5e72175b57d1 failed"},
+		{"10000 parcels with 123 bytes", "9 parcels with 4567 bytes"},
+		{"at 2026-11-27T15:52:01.5Z: gone", "at 2025-01-02T00:00:00Z: gone"},
+	} {
+		require.Equal(t, retry.Kind(same[0]), retry.Kind(same[1]))
+	}
+	for _, other := range [][2]string{
+		{"503 Service Unavailable", "502 Bad Gateway"}, {"connection refused", "connection reset"}, {"", "1"},
+	} {
+		require.NotEqual(t, retry.Kind(other[0]), retry.Kind(other[1]))
+	}
 }

@@ -177,9 +177,7 @@ func (w *writer) commit(shard int64, writes []*write) {
 	switch {
 	case err == nil:
 		w.verify(writes)
-		if failures, lasted := w.streak.End(); failures > 0 {
-			w.log.Info("the store can be written again", zap.Int("failures", failures), zap.Duration("lasted", lasted))
-		}
+		w.streak.End().Report(w.log, "the store can be written again")
 	case len(writes) > 1 && !diagnose(err).everywhere:
 		for _, o := range writes {
 			w.commit(shard, []*write{o})

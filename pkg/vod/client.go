@@ -266,7 +266,7 @@ func (q *Queue) report(unread error, n int) {
 				zap.Uint64("sub_app_id", q.subAppID), zap.Error(unread))
 		}
 	case n > 0:
-		q.unread.End()
+		q.unread.EndAfter(retry.Quiet)
 	}
 }
 
