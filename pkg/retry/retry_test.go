@@ -243,6 +243,7 @@ func TestKind(t *testing.T) {
 	}
 	for _, other := range [][2]string{
 		{"503 Service Unavailable", "502 Bad Gateway"}, {"connection refused", "connection reset"}, {"", "1"},
+		{"exited with status 1", "exited with status 127"}, {"refused (SQLSTATE 42P01)", "refused (SQLSTATE 42501)"}, {"code=3", "code=4"},
 	} {
 		require.NotEqual(t, retry.Kind(other[0]), retry.Kind(other[1]))
 	}

@@ -177,9 +177,16 @@ func (r Run) Report(log *zap.Logger, message string, fields ...zap.Field) {
 func (r Run) Reported() bool { return r.told }
 
 // number is what begins with a digit, or with letters that belong to a number in hexadecimal notation: a port, an
-// address, a time, a duration, an ID.
-var number = regexp.MustCompile(`[0-9a-fA-F]*[0-9][0-9A-Za-zµ.:_-]*`)
+// address, a time, a duration, an ID. A word before it, with a blank or an equals sign, says that it is a status.
+var number = regexp.MustCompile(`(?:\b(?:status|code|HTTP|SQLSTATE)(?: |: |=))?[0-9a-fA-F]*[0-9][0-9A-Za-zµ.:_-]*`)
 
 // Kind is an error's text with its numbers made equal, so that errors can be compared that differ in ports, times,
-// sizes or IDs only. It is for comparing and not for showing.
-func Kind(text string) string { return number.ReplaceAllString(text, "0") }
+// sizes or IDs only. The number of a status is left as it is. It is for comparing and not for showing.
+func Kind(text string) string {
+	return number.ReplaceAllStringFunc(text, func(found string) string {
+		if strings.ContainsAny(found, " =") {
+			return found
+		}
+		return "0"
+	})
+}
