@@ -102,6 +102,10 @@ func (c *chaos) run() {
 		switch kind {
 		case emulator.FaultDuplicate, emulator.FaultNoHold:
 			f.Action, f.After = emulator.ActionPullEvents, false
+		case emulator.FaultOddItems, emulator.FaultDeep, emulator.FaultBig: // these are other events than were published
+			continue
+		case emulator.FaultExtraItems:
+			f.Count = 5000
 		case emulator.FaultLatency, emulator.FaultStall, emulator.FaultHang, emulator.FaultTooManyRequests, emulator.FaultClockSkew:
 			f.Delay = time.Duration(1+c.random.IntN(20)) * time.Second
 			if kind == emulator.FaultClockSkew {

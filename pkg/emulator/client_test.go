@@ -81,13 +81,12 @@ type testAnswer struct {
 }
 
 func (a *testAnswer) handles() []string {
-	handles := make([]string, len(a.EventSet))
-	for i, raw := range a.EventSet {
+	handles := make([]string, 0, len(a.EventSet))
+	for _, raw := range a.EventSet {
 		var e struct{ EventHandle string }
-		if err := json.Unmarshal(raw, &e); err != nil {
-			panic(err)
+		if json.Unmarshal(raw, &e) == nil {
+			handles = append(handles, e.EventHandle)
 		}
-		handles[i] = e.EventHandle
 	}
 	return handles
 }

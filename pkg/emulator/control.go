@@ -31,7 +31,8 @@ GET    /_emulator/state                            counts, in total and for each
 GET    /_emulator/journal?after=SEQ&limit=N        what happened, in order
 GET    /_emulator/faults                           active faults
 POST   /_emulator/faults                           add a fault: {"kind":"reset","action":"PullEvents","times":3};
-                                                   the action Push is the posts of PUSH mode
+                                                   the action Push is the posts of PUSH mode; kinds that spoil an
+                                                   answer: extra-items, odd-items, deep, big, each with a "count"
 DELETE /_emulator/faults                           end all faults, release requests that hang
 DELETE /_emulator/faults/ID                        end one fault
 POST   /_emulator/release                          release requests that hang

@@ -16,6 +16,7 @@ type faultJSON struct {
 	Times       int       `json:"times,omitempty"`
 	Rate        float64   `json:"rate,omitempty"`
 	Delay       string    `json:"delay,omitempty"`
+	Count       int       `json:"count,omitempty"`
 	Code        string    `json:"code,omitempty"`
 	Message     string    `json:"message,omitempty"`
 	ContentType string    `json:"content_type,omitempty"`
@@ -26,7 +27,7 @@ type faultJSON struct {
 // MarshalJSON writes the form of the control API.
 func (f Fault) MarshalJSON() ([]byte, error) {
 	j := faultJSON{ID: f.ID, Kind: f.Kind, Action: f.Action, SubAppID: f.SubAppID, Times: f.Times, Rate: f.Rate,
-		Code: f.Code, Message: f.Message, ContentType: f.ContentType, After: f.After, Hits: f.Hits}
+		Count: f.Count, Code: f.Code, Message: f.Message, ContentType: f.ContentType, After: f.After, Hits: f.Hits}
 	if f.Delay != 0 {
 		j.Delay = f.Delay.String()
 	}
@@ -42,7 +43,7 @@ func (f *Fault) UnmarshalJSON(b []byte) error {
 		return err
 	}
 	*f = Fault{ID: j.ID, Kind: j.Kind, Action: j.Action, SubAppID: j.SubAppID, Times: j.Times, Rate: j.Rate,
-		Code: j.Code, Message: j.Message, ContentType: j.ContentType, After: j.After, Hits: j.Hits}
+		Count: j.Count, Code: j.Code, Message: j.Message, ContentType: j.ContentType, After: j.After, Hits: j.Hits}
 	if j.Delay == "" {
 		return nil
 	}

@@ -25,6 +25,10 @@ const (
 	FaultNoHold      FaultKind = "no-hold"      // PullEvents only: an empty queue answers at once
 	FaultClockSkew   FaultKind = "clock-skew"   // the timestamp is judged by a clock that is Delay ahead
 	FaultHang        FaultKind = "hang"         // nothing happens for Delay; 0: until ReleaseHung or the client goes
+	FaultExtraItems  FaultKind = "extra-items"  // PullEvents only: Count items behind the events that are numbers; 0: 1,048,576
+	FaultOddItems    FaultKind = "odd-items"    // PullEvents only: items behind the events that are none, or lack something
+	FaultDeep        FaultKind = "deep"         // the first event, or else the answer, has a field nested Count deep; 0: 20,000
+	FaultBig         FaultKind = "big"          // the first event, or else the answer, has a field of Count bytes; 0: 8 MiB
 
 	FaultReset           FaultKind = "reset"             // the connection is reset
 	FaultBadGateway      FaultKind = "bad-gateway"       // 502 with an HTML page
@@ -39,7 +43,7 @@ const (
 func FaultKinds() []FaultKind {
 	return []FaultKind{
 		FaultLatency, FaultLoseReply, FaultTruncate, FaultStall, FaultContentType, FaultDuplicate, FaultNoHold,
-		FaultClockSkew, FaultHang, FaultReset, FaultBadGateway, FaultNullBody, FaultEmptyBody, FaultEmptyObject,
+		FaultClockSkew, FaultHang, FaultExtraItems, FaultOddItems, FaultDeep, FaultBig, FaultReset, FaultBadGateway, FaultNullBody, FaultEmptyBody, FaultEmptyObject,
 		FaultTooManyRequests, FaultError,
 	}
 }
@@ -52,6 +56,22 @@ func (k FaultKind) afterAllowed() bool {
 // pushAllowed are the kinds that posts of PUSH mode can meet.
 func (k FaultKind) pushAllowed() bool {
 	return oneOf(k, FaultLatency, FaultLoseReply, FaultTruncate, FaultDuplicate, FaultClockSkew, FaultHang, FaultReset)
+}
+
+// pullOnly are the kinds that only answers of PullEvents can meet.
+func (k FaultKind) pullOnly() bool {
+	return oneOf(k, FaultDuplicate, FaultNoHold, FaultExtraItems, FaultOddItems)
+}
+
+// counted are the kinds that Fault.Count is for, with the bytes that each one counted takes.
+func (k FaultKind) counted() int {
+	switch k {
+	case FaultExtraItems, FaultDeep:
+		return 2
+	case FaultBig:
+		return 1
+	}
+	return 0
 }
 
 func (k FaultKind) needsDelay() bool { return k == FaultLatency || k == FaultClockSkew }
@@ -78,6 +98,8 @@ type Fault struct {
 	// Delay is the time of latency, hang, stall, clock-skew (also negative)
 	// and Retry-After.
 	Delay time.Duration
+	// Count is the number of extra items, the depth of deep, or the bytes of big.
+	Count int
 	// Code and Message are for error and too-many-requests.
 	Code    string
 	Message string
@@ -103,7 +125,7 @@ func (f Fault) Validate() error {
 	switch {
 	case f.Action == ActionPush && f.Kind.valid() && !f.Kind.pushAllowed():
 		bad("action: %s does not happen to a %s", f.Kind, ActionPush)
-	case f.Action != ActionPush && oneOf(f.Kind, FaultDuplicate, FaultNoHold) && !oneOf(f.Action, "", ActionPullEvents):
+	case f.Action != ActionPush && f.Kind.pullOnly() && !oneOf(f.Action, "", ActionPullEvents):
 		bad("action: %s belongs to %s only", f.Kind, ActionPullEvents)
 	}
 	if f.Times < 0 {
@@ -118,6 +140,12 @@ func (f Fault) Validate() error {
 	if f.Delay == 0 && f.Kind.needsDelay() {
 		bad("delay: %s needs one, write for example 2s", f.Kind)
 	}
+	switch each := f.Kind.counted(); {
+	case f.Count < 0 || each > 0 && f.Count > maxSpoilt/each:
+		bad("count: %d, write a number up to %d", f.Count, maxSpoilt/max(each, 1))
+	case f.Count > 0 && f.Kind.valid() && each == 0:
+		bad("count: has no meaning with %s, leave it out", f.Kind)
+	}
 	if f.After && f.Kind.valid() && !f.Kind.afterAllowed() {
 		bad("after: has no meaning with %s, leave it out", f.Kind)
 	}
@@ -130,7 +158,7 @@ func (f *Fault) matches(action string, subAppID uint64) bool {
 	if action == ActionPush {
 		return f.Action == ActionPush && oneOf(f.SubAppID, 0, subAppID)
 	}
-	if oneOf(f.Kind, FaultDuplicate, FaultNoHold) && action != ActionPullEvents {
+	if f.Kind.pullOnly() && action != ActionPullEvents {
 		return false
 	}
 	return oneOf(f.Action, "", action) && oneOf(f.SubAppID, 0, subAppID)
@@ -168,7 +196,7 @@ func (f *Fault) response(out []byte, errorBody func(*apiError) []byte) response 
 		plain.contentType, plain.body = f.ContentType, out
 		setDefault(&plain.contentType, "text/event-stream")
 	default:
-		plain.body = out
+		plain.body = f.spoil(out)
 	}
 	return plain
 }

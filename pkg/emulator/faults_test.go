@@ -256,12 +256,42 @@ func TestFaultValidate(t *testing.T) {
 	require.False(t, errors.Is(err, context.Canceled))
 }
 
+// What a fault adds stands beside the events as they were published, or inside the first one.
+func TestFaultsThatAddToTheAnswer(t *testing.T) {
+	for _, test := range []struct {
+		fault  Fault
+		action string
+		events int
+		want   string
+	}{
+		{Fault{Kind: FaultExtraItems, Count: 3}, ActionPullEvents, 2, `},1,1,1],"RequestId"`},
+		{Fault{Kind: FaultExtraItems, Count: 3}, ActionPullEvents, 0, `"Code":"ResourceNotFound"`},
+		{Fault{Kind: FaultOddItems}, ActionPullEvents, 1, `},` + oddItems + `],"RequestId"`},
+		{Fault{Kind: FaultDeep, Count: 3}, ActionPullEvents, 2, `{"Response":{"EventSet":[{"Deep":[[[]]],"EventHandle":"emu`},
+		{Fault{Kind: FaultBig, Count: 3}, ActionPullEvents, 1, `{"Response":{"EventSet":[{"Big":"xxx","EventHandle":"emu`},
+		{Fault{Kind: FaultDeep, Count: 3}, ActionDescribeEventsState, 1, `{"Response":{"Deep":[[[]]],"CountOfEventsToPull":1`},
+		{Fault{Kind: FaultBig}, ActionDescribeEventConfig, 0, `{"Response":{"Big":"` + strings.Repeat("x", defSize) + `","`},
+	} {
+		inBubble(t, Options{Hold: -1}, func(t *testing.T, s *Server, c *testClient) {
+			s.Publish(testApp, uploads(test.events)...)
+			mustFault(t, s, test.fault)
+			a, err := c.raw(t.Context(), test.action, appBody(testApp))
+			require.NoError(t, err)
+			require.Contains(t, string(a.Body), test.want)
+		})
+	}
+}
+
 // Every kind at once and at random must neither lose an event nor leave a
 // request behind.
 func TestAllFaultsTogether(t *testing.T) {
 	inBubble(t, Options{Seed: 5, Quotas: UnlimitedQuotas(), Variants: Variants{LeaseFromAnswer: true}}, func(t *testing.T, s *Server, c *testClient) {
 		for _, kind := range FaultKinds() {
-			mustFault(t, s, Fault{Kind: kind, Rate: 0.03, Delay: 3 * time.Second})
+			f := Fault{Kind: kind, Rate: 0.03, Delay: 3 * time.Second}
+			if kind.counted() > 0 {
+				f.Count = 12_000
+			}
+			mustFault(t, s, f)
 		}
 		const total = 500
 		s.Publish(testApp, uploads(total)...)

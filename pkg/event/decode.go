@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -49,8 +50,8 @@ func IsJSON(raw []byte) bool { return jsontext.Value(raw).IsValid(lenient...) }
 //
 // An error says that the item is not a notification as documented (not an object, or without an
 // EventType). The event is good all the same, with Type Unknown: it must travel on, since a person can
-// only look at what was not thrown away. Raw is then the item as it came; an item that is not JSON at all
-// becomes a JSON string of its text.
+// only look at what was not thrown away. Raw is then the item as it came; an item that cannot be parsed becomes a
+// JSON string of its text. The text of the error is the same for all items with the same fault.
 //
 // item is copied; the caller may reuse it.
 func Decode(item []byte, subAppID uint64) (Event, string, error) {
@@ -58,10 +59,7 @@ func Decode(item []byte, subAppID uint64) (Event, string, error) {
 	raw, eventType, handle, err := split(item)
 	switch {
 	case err != nil:
-		raw = bytes.Clone(bytes.TrimSpace(item))
-		if !IsJSON(raw) {
-			raw = json.RawMessage(quote(item))
-		}
+		raw, handle = unparsed(item)
 	case eventType == "":
 		err = errors.New("the notification has no EventType")
 	default:
@@ -81,7 +79,12 @@ func split(item []byte) (raw json.RawMessage, eventType, handle string, err erro
 		return nil, "", "", errors.New("the notification is not a JSON object")
 	}
 	fail := func(err error) (json.RawMessage, string, string, error) {
-		return nil, "", "", fmt.Errorf("the notification cannot be parsed: %w", err)
+		// jsontext's own text quotes the item and says where in it.
+		var syntax *jsontext.SyntacticError
+		if errors.As(err, &syntax) && strings.Contains(syntax.Err.Error(), "max depth") {
+			return nil, "", "", fmt.Errorf("the notification is nested deeper than %d", maxDepth)
+		}
+		return nil, "", "", errors.New("the notification is not valid JSON")
 	}
 	if _, err := dec.ReadToken(); err != nil {
 		return fail(err)
@@ -119,6 +122,33 @@ func split(item []byte) (raw json.RawMessage, eventType, handle string, err erro
 		return nil, "", "", errors.New("the notification is followed by more data")
 	}
 	return append(raw, '}'), eventType, handle, nil
+}
+
+// unparsed is what becomes of an item that is no notification: its text without the handle, which differs
+// at every delivery, and the handle as far as one can be seen.
+func unparsed(item []byte) (raw json.RawMessage, handle string) {
+	item = bytes.TrimSpace(item)
+	if IsJSON(item) {
+		return bytes.Clone(item), ""
+	}
+	plain := append(make([]byte, 0, len(item)), '{')
+	end, err := EachField(item, func(name string, value []byte) error {
+		if name == "EventHandle" {
+			handle = text(value)
+			return nil
+		}
+		if len(plain) > 1 {
+			plain = append(plain, ',')
+		}
+		plain = append(append(append(plain, quote([]byte(name))...), ':'), value...)
+		return nil
+	})
+	if err != nil || end < len(item) {
+		plain = append(plain[:0], item...)
+	} else {
+		plain = append(plain, '}')
+	}
+	return json.RawMessage(quote(plain)), handle
 }
 
 // text is a JSON string's content, or a number's own digits: a handle of digits only might one day be

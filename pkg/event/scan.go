@@ -75,7 +75,7 @@ func (s *scanner) quoted() []byte {
 	for s.at++; ; s.at++ { // from one quotation mark to the next
 		end := bytes.IndexByte(s.data[s.at:], '"')
 		if end < 0 {
-			s.bad = true
+			s.at, s.bad = len(s.data), true
 			return nil
 		}
 		s.at += end

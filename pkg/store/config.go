@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/vodrelay/vodrelay/pkg/internal/secretfile"
 )
 
 // The drivers.
@@ -148,14 +150,11 @@ func (c Config) postgresURL() (string, error) {
 	if c.URLFile == "" {
 		return c.URL, nil
 	}
-	text, err := os.ReadFile(c.URLFile)
+	text, err := secretfile.Read(c.URLFile)
 	if err != nil {
-		return "", fmt.Errorf("url_file: %w: name a file that exists and that this user may read", err)
+		return "", fmt.Errorf("url_file: %w: name a file that holds the address and that this user may read", err)
 	}
-	if len(text) > 64<<10 {
-		return "", fmt.Errorf("url_file: %s: is larger than 64 KiB: it must hold nothing but the address", c.URLFile)
-	}
-	return strings.TrimSpace(string(text)), nil
+	return text, nil
 }
 
 // parseURL reads an address. pgx's own error is left out, since it may show a part of a password.

@@ -12,12 +12,25 @@ import (
 	"github.com/tencentcloud/tencentcloud-sdk-go/tencentcloud/common/profile"
 	"github.com/vodrelay/vodrelay/pkg/retry"
 	"github.com/vodrelay/vodrelay/pkg/safetext"
+	"golang.org/x/sync/semaphore"
 )
 
 // limits hold for every exchange.
 type limits struct {
 	readWithin time.Duration
-	maxBytes   int64
+	maxBytes   int64               // of a reply that holds events
+	large      *semaphore.Weighted // bytes of the replies that are large, all together
+}
+
+const (
+	// smallReply is the most bytes of a reply that is no EventSet, and of one that counts for itself alone.
+	smallReply = 1 << 20
+	// largeReplies is how many replies of Config.MaxReplyBytes are in memory at a time.
+	largeReplies = 2
+)
+
+func newLimits(readWithin time.Duration, maxBytes int64) limits {
+	return limits{readWithin, maxBytes, semaphore.NewWeighted(largeReplies * maxBytes)}
 }
 
 // newSDK is a client of the SDK that signs and sends, and does nothing else. cred may be nil for requests
@@ -47,9 +60,12 @@ func newBase(service, version, action string) *tchttp.BaseRequest {
 // call sends req once and reads the reply's fields, which field must copy to keep. The exchange tells when the
 // reply began; the error is classified. A reply that has begun is read even if ctx ends then.
 func call(ctx context.Context, sdk *common.Client, req tchttp.Request, replyWithin time.Duration, lim limits, at circumstances, field fieldFunc) (*exchange, error) {
-	ex := &exchange{replyWithin: replyWithin, readWithin: lim.readWithin, maxBytes: lim.maxBytes}
-	defer ex.release()
 	action := req.GetAction()
+	ex := &exchange{replyWithin: replyWithin, readWithin: lim.readWithin, maxBytes: smallReply, large: lim.large}
+	if action == actionPull {
+		ex.maxBytes, ex.events = lim.maxBytes, true
+	}
+	defer ex.release()
 	if err := ctx.Err(); err != nil {
 		return nil, retry.NoEffect(fmt.Errorf("%s: %w", action, err))
 	}

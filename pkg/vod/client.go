@@ -18,7 +18,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/go-json-experiment/json/jsontext"
 	"github.com/tencentcloud/tencentcloud-sdk-go/tencentcloud/common"
 	tchttp "github.com/tencentcloud/tencentcloud-sdk-go/tencentcloud/common/http"
 	"github.com/vodrelay/vodrelay/pkg/event"
@@ -102,7 +101,7 @@ func New(cfg Config, opts ...Option) (*Client, error) {
 		transport:   o.transport,
 		pullTimeout: cfg.PullTimeout,
 		callTimeout: cfg.CallTimeout,
-		limits:      limits{readWithin: cfg.ReadTimeout, maxBytes: cfg.MaxReplyBytes},
+		limits:      newLimits(cfg.ReadTimeout, cfg.MaxReplyBytes),
 		log:         o.log,
 		queues:      map[uint64]*Queue{},
 	}
@@ -202,7 +201,7 @@ func (c *Client) call(ctx context.Context, req tchttp.Request, replyWithin time.
 type Queue struct {
 	client   *Client
 	subAppID uint64
-	unread   retry.Streak
+	oddities [oddities]retry.Streak
 }
 
 // CredentialChanged returns a channel that is closed when another credential is in use: what was refused with
@@ -212,62 +211,28 @@ func (q *Queue) CredentialChanged() <-chan struct{} { return q.client.keys.repla
 // SubAppID is the application whose queue it is; 0 when none is named.
 func (q *Queue) SubAppID() uint64 { return q.subAppID }
 
-// Pull asks for events once: at most event.MaxBatch as documented, or as many as the server sent. None
+// Pull asks for events once: at most event.MaxBatch as documented, or as many as the server sent, up to 1,024;
+// what is beyond that stays in the queue. None
 // and no error is an empty queue, for which the server usually takes 5 s. When ctx ends before the reply
 // has begun, the error wraps ctx.Err(); a reply that has begun is read to its end and its deliveries are
 // returned although ctx is done, since their lease runs. An error that is not marked with retry.NoEffect leaves
 // open whether events were leased to us.
 func (q *Queue) Pull(ctx context.Context) ([]event.Delivery, error) {
-	var (
-		deliveries []event.Delivery
-		unread     error
-	)
+	var set eventSet
 	req := &pullRequest{BaseRequest: newBase(service, version, actionPull), SubAppID: given(q.subAppID)}
-	ex, err := q.client.call(ctx, req, q.client.pullTimeout, circumstances{}, q.eventSet(&deliveries, &unread))
+	ex, err := q.client.call(ctx, req, q.client.pullTimeout, circumstances{}, set.reader(q.subAppID))
 	if errors.Is(err, errEmpty) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	for i := range deliveries {
-		deliveries[i].ReceivedAt = ex.receivedAt
-		deliveries[i].Deadline = ex.receivedAt.Add(event.LeaseTime)
+	for i := range set.deliveries {
+		set.deliveries[i].ReceivedAt = ex.receivedAt
+		set.deliveries[i].Deadline = ex.receivedAt.Add(event.LeaseTime)
 	}
-	q.report(unread, len(deliveries))
-	return deliveries, nil
-}
-
-// eventSet reads the events. One that is not as documented becomes an event of type unknown: it goes on.
-func (q *Queue) eventSet(deliveries *[]event.Delivery, unread *error) fieldFunc {
-	return func(name string, dec *jsontext.Decoder) error {
-		if name != "EventSet" {
-			return dec.SkipValue()
-		}
-		return eachItem(dec, errBadSet, func(item jsontext.Value) {
-			if *deliveries == nil {
-				*deliveries = make([]event.Delivery, 0, event.MaxBatch)
-			}
-			e, handle, err := event.Decode(item, q.subAppID)
-			if err != nil {
-				*unread = err
-			}
-			*deliveries = append(*deliveries, event.Delivery{Event: e, Handle: handle})
-		})
-	}
-}
-
-// report logs unreadable events when they start to come, not at each one.
-func (q *Queue) report(unread error, n int) {
-	switch {
-	case unread != nil:
-		if q.unread.Fail(unread) {
-			q.client.log.Warn("an event is not as documented; it is relayed with the type unknown",
-				zap.Uint64("sub_app_id", q.subAppID), zap.Error(unread))
-		}
-	case n > 0:
-		q.unread.EndAfter(retry.Quiet)
-	}
+	q.report(&set)
+	return set.deliveries, nil
 }
 
 // Confirm deletes the events of 1 to event.MaxBatch handles from the queue. An error that wraps

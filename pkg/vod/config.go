@@ -23,7 +23,7 @@ type Config struct {
 	PullTimeout   time.Duration     `mapstructure:"pull_timeout" default:"10s" doc:"Longest wait for the answer of PullEvents to begin, from 6s to 60s; VOD holds it for up to 5s."`
 	CallTimeout   time.Duration     `mapstructure:"call_timeout" default:"5s" doc:"Longest wait for the answer of any other API to begin, from 1s to 60s."`
 	ReadTimeout   time.Duration     `mapstructure:"read_timeout" default:"5s" doc:"Longest time to read an answer that has begun, from 1s to 20s; it is taken from the 30s in which the events can be confirmed."`
-	MaxReplyBytes int64             `mapstructure:"max_reply_bytes" default:"67108864" doc:"Largest answer that is read, in bytes, from 1048576 to 1073741824. VOD itself stops at 50 MB; a smaller limit could leave a large batch in the queue for good."`
+	MaxReplyBytes int64             `mapstructure:"max_reply_bytes" default:"67108864" doc:"Largest answer of PullEvents that is read, in bytes, from 1048576 to 1073741824; two of them are in memory at a time. VOD itself stops at 50 MB; with a smaller limit a large batch could stay in the queue. Any other answer has 1 MiB at most."`
 }
 
 // DefaultEndpoint is VOD's API for accounts of the mainland site.

@@ -45,7 +45,11 @@ func describe(err error, ex *exchange) (text, hint string) {
 	case errors.Is(err, errSlowBody):
 		return "the reply began, but did not end within " + ex.readWithin.String(), "a slow line needs a longer vod.read_timeout"
 	case errors.Is(err, errTooLarge):
-		return "the reply is larger than " + strconv.FormatInt(ex.maxBytes, 10) + " bytes", "raise vod.max_reply_bytes"
+		hint = "something on the way answers in the API's place: check vod.endpoint and vod.proxy"
+		if ex.events {
+			hint = "raise vod.max_reply_bytes"
+		}
+		return "the reply is larger than " + strconv.FormatInt(ex.maxBytes, 10) + " bytes", hint
 	case errors.As(err, &dns):
 		reason := "cannot be resolved"
 		if dns.IsNotFound {

@@ -6,14 +6,8 @@ import (
 	"io"
 
 	"github.com/go-json-experiment/json/jsontext"
+	"github.com/vodrelay/vodrelay/pkg/event"
 )
-
-// lenient is how replies are read: a repeated name or a broken UTF-8 sequence inside one event is no
-// reason to refuse the whole batch.
-var lenient = []jsontext.Options{
-	jsontext.AllowDuplicateNames(true),
-	jsontext.AllowInvalidUTF8(true),
-}
 
 // reply is what all replies have in common.
 type reply struct {
@@ -36,51 +30,46 @@ const (
 	errBadSet   shapeError = "the reply's EventSet is not a list"
 )
 
-// fieldFunc consumes the value of one field of Response. It is not called for Error and RequestId.
-type fieldFunc func(name string, dec *jsontext.Decoder) error
+// fieldFunc is given the value of one field of Response, which it must copy to keep. It has the outline of
+// JSON, and no more is certain. It is not called for Error and RequestId.
+type fieldFunc func(name string, value jsontext.Value) error
 
-func skipField(_ string, dec *jsontext.Decoder) error { return dec.SkipValue() }
+func skipField(string, jsontext.Value) error { return nil }
 
-// decodeReply reads body in one pass. Its error is always a shapeError, whose text holds nothing of the
-// body. A reply without RequestId is refused even if it reports no error: some proxy's `{}` must not pass
-// for a confirm.
+// decodeReply reads body, and nothing in it that nobody uses. Its error is always a shapeError, whose text
+// holds nothing of the body. A reply without RequestId is refused even if it reports no error: some proxy's
+// `{}` must not pass for a confirm.
 func decodeReply(body []byte, field fieldFunc) (reply, error) {
 	if len(bytes.TrimSpace(body)) == 0 {
 		return reply{}, errNoBytes
 	}
 	r := reply{}
 	found := false
-	dec := jsontext.NewDecoder(bytes.NewBuffer(body), lenient...)
-	err := eachField(dec, errNoObject, func(name string) error {
+	end, err := eachField(body, errNoObject, func(name string, value jsontext.Value) error {
 		if name != "Response" {
-			return dec.SkipValue()
+			return nil
 		}
 		found = true
-		return eachField(dec, errNoObject, func(name string) error {
-			var err error
+		_, err := eachField(value, errNoObject, func(name string, value jsontext.Value) error {
 			switch name {
 			case "RequestId":
-				r.requestID, err = readText(dec)
+				r.requestID = readText(value)
+				return nil
 			case "Error":
-				err = r.readError(dec)
-			default:
-				err = field(name, dec)
+				return r.readError(value)
 			}
-			return err
+			return field(name, value)
 		})
+		return err
 	})
-	if err == nil {
-		if _, err = dec.ReadToken(); errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-			err = nil
-		} else {
-			err = errNotJSON
-		}
+	if err == nil && len(bytes.TrimSpace(body[end:])) > 0 {
+		err = errNotJSON
 	}
 	var shape shapeError
 	switch {
 	case errors.As(err, &shape):
 		return r, shape
-	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
+	case errors.Is(err, io.ErrUnexpectedEOF):
 		return r, errCutShort
 	case err != nil:
 		return r, errNotJSON
@@ -92,21 +81,19 @@ func decodeReply(body []byte, field fieldFunc) (reply, error) {
 	return r, nil
 }
 
-func (r *reply) readError(dec *jsontext.Decoder) error {
-	if dec.PeekKind() == 'n' {
-		return dec.SkipValue()
+func (r *reply) readError(value jsontext.Value) error {
+	if value.Kind() == 'n' {
+		return nil
 	}
 	code := ""
-	err := eachField(dec, errBadError, func(name string) (err error) {
+	_, err := eachField(value, errBadError, func(name string, value jsontext.Value) error {
 		switch name {
 		case "Code":
-			code, err = readText(dec)
+			code = readText(value)
 		case "Message":
-			r.message, err = readText(dec)
-		default:
-			err = dec.SkipValue()
+			r.message = readText(value)
 		}
-		return err
+		return nil
 	})
 	if err == nil && code == "" {
 		return errBadError
@@ -115,67 +102,25 @@ func (r *reply) readError(dec *jsontext.Decoder) error {
 	return err
 }
 
-// eachField walks an object; fn consumes each value. Anything but an object is the error otherwise.
-func eachField(dec *jsontext.Decoder, otherwise error, fn func(name string) error) error {
-	if kind := dec.PeekKind(); kind != '{' {
-		if kind == 0 { // an error of syntax, or the end
-			_, err := dec.ReadToken()
-			return err
-		}
-		return otherwise
+// eachField walks an object, see event.EachField. Anything else that is JSON is the error otherwise.
+func eachField(value jsontext.Value, otherwise error, fn fieldFunc) (end int, err error) {
+	switch value.Kind() {
+	case '{':
+		return event.EachField(value, func(name string, value []byte) error { return fn(name, value) })
+	case jsontext.KindInvalid:
+		return 0, errNotJSON
 	}
-	if _, err := dec.ReadToken(); err != nil {
-		return err
-	}
-	for dec.PeekKind() != '}' {
-		name, err := dec.ReadToken()
-		if err != nil {
-			return err
-		}
-		if err := fn(name.String()); err != nil {
-			return err
-		}
-	}
-	_, err := dec.ReadToken()
-	return err
-}
-
-// eachItem walks a list, or nothing if it is null; fn gets each item, which it must copy to keep.
-func eachItem(dec *jsontext.Decoder, otherwise error, fn func(item jsontext.Value)) error {
-	switch dec.PeekKind() {
-	case 'n':
-		return dec.SkipValue()
-	case '[':
-	case 0:
-		_, err := dec.ReadToken()
-		return err
-	default:
-		return otherwise
-	}
-	if _, err := dec.ReadToken(); err != nil {
-		return err
-	}
-	for dec.PeekKind() != ']' {
-		item, err := dec.ReadValue()
-		if err != nil {
-			return err
-		}
-		fn(item)
-	}
-	_, err := dec.ReadToken()
-	return err
+	return 0, otherwise
 }
 
 // readText reads a string, or the digits of a number; anything else is "".
-func readText(dec *jsontext.Decoder) (string, error) {
-	switch dec.PeekKind() {
-	case '"', '0':
-		token, err := dec.ReadToken()
-		if err != nil {
-			return "", err
-		}
-		return token.String(), nil
-	default:
-		return "", dec.SkipValue()
+func readText(value jsontext.Value) string {
+	switch value.Kind() {
+	case '"':
+		text, _ := jsontext.AppendUnquote(nil, value) // broken UTF-8 is an error, too, but the text is there
+		return string(text)
+	case '0':
+		return string(value)
 	}
+	return ""
 }

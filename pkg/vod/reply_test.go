@@ -2,16 +2,21 @@ package vod
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	"github.com/vodrelay/vodrelay/pkg/event"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
 )
 
 func TestDecodeReply(t *testing.T) {
@@ -48,7 +53,10 @@ func TestDecodeReply(t *testing.T) {
 		{`{"Response":`, reply{}, errCutShort},
 		{`{"Response":{"EventSet":[{"a":1},`, reply{}, errCutShort},
 		{strings.Repeat("[", 1<<20), reply{}, errNoObject},
-		{`{"Response":{"A":` + strings.Repeat("[", 1<<20), reply{}, errNotJSON},
+		{`{"Response":{"A":` + strings.Repeat("[", 1<<20), reply{}, errCutShort},
+		{`{"Response":{"A":` + strings.Repeat("[", 1<<20) + strings.Repeat("]", 1<<20) + `,"RequestId":"r"}}`, reply{requestID: "r"}, nil},
+		{`{"Response":{"RequestId":"r"]}`, reply{}, errNotJSON},
+		{`{"Response" {"RequestId":"r"}}`, reply{}, errNotJSON},
 	} {
 		got, err := decodeReply([]byte(row.body), skipField)
 		name := row.body[:min(len(row.body), 80)]
@@ -109,20 +117,73 @@ func TestPullKeepsBytes(t *testing.T) {
 	}
 }
 
-// An item that is no notification still travels on, with its handle if it has one, and holds up nobody.
+// A bad item costs itself alone: what may have a handle travels on, and what has none is left out. Each kind is
+// logged when it begins.
 func TestPullOddItems(t *testing.T) {
 	t.Parallel()
-	c := client(t, answer(`{"Response":{"EventSet":[null,7,{"EventHandle":"h"},{"EventHandle":123456789012345678901,"EventType":"X"},["a"]],"RequestId":"r"}}`))
-	got, err := c.Queue(0).Pull(context.Background())
-	require.NoError(t, err)
-	require.Len(t, got, 5)
-	for i, want := range []string{"unknown", "unknown", "unknown", "X", "unknown"} {
-		require.Equal(t, want, got[i].Type)
-		require.NotEmpty(t, got[i].ID)
+	logs, seenLogs := observer.New(zapcore.WarnLevel)
+	deep := func(n int, handle string) string {
+		return `{"EventType":"Deep","Deep":` + strings.Repeat(`{"a":[`, n) + strings.Repeat("]}", n) + `,"EventHandle":"` + handle + `"}`
 	}
-	require.Equal(t, "h", got[2].Handle)
-	require.Equal(t, "123456789012345678901", got[3].Handle)
-	require.Equal(t, "7", string(got[1].Raw))
+	body := `{"Response":{"EventSet":[null,7,{"EventHandle":"h","A":1},` + deep(4000, "fits") + `,"x",{"EventHandle":123456789012345678901,"EventType":"X"},["a"],` +
+		deep(6000, "deep") + `,{"EventType":"NoHandle"},{"EventHandle":"broken","EventType":"Y","B":tru,"C":[,,:x"}]"]},nonsense,{"EventHandle":"last","EventType":"Z"}],"RequestId":"r"}}`
+	c := client(t, answer(body), WithLogger(zap.New(logs)))
+	var first []event.Delivery
+	for range 3 {
+		got, err := c.Queue(0).Pull(t.Context())
+		require.NoError(t, err)
+		var types, handles []string
+		for _, d := range got {
+			types, handles = append(types, d.Type), append(handles, d.Handle)
+			require.True(t, event.IsJSON(d.Raw))
+			require.NotContains(t, string(d.Raw), "EventHandle")
+		}
+		require.Equal(t, []string{"unknown", "Deep", "X", "unknown", "NoHandle", "unknown", "Z"}, types)
+		require.Equal(t, []string{"h", "fits", "123456789012345678901", "deep", "", "broken", "last"}, handles)
+		if first == nil {
+			first = got
+		}
+	}
+	var text string
+	require.NoError(t, json.Unmarshal(first[3].Raw, &text))
+	require.Equal(t, strings.Replace(deep(6000, "x"), `,"EventHandle":"x"`, "", 1), text)
+	again, err := client(t, answer(strings.Replace(body, `"deep"`, `"other"`, 1))).Queue(0).Pull(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, "other", again[3].Handle)
+	require.Equal(t, first[3].ID, again[3].ID, "another delivery of the same event")
+	require.Equal(t, 3, seenLogs.Len(), "not at every reply")
+	for _, entry := range seenLogs.All() {
+		require.Less(t, len(fmt.Sprint(entry.ContextMap())), 200)
+	}
+}
+
+// However many items there are, 1,024 are taken, and the others cost nothing.
+func TestPullTakesNoMoreThanItMay(t *testing.T) { // alone, since it counts memory
+	logs, seenLogs := observer.New(zapcore.WarnLevel)
+	good := func(i int) string { return fmt.Sprintf(`{"EventHandle":"h%d","EventType":"X","N":%d}`, i, i) }
+	var many []string
+	for i := range 3000 {
+		many = append(many, good(i))
+	}
+	c := client(t, answer(`{"Response":{"EventSet":[`+strings.Join(many, ",")+`],"RequestId":"r"}}`), WithLogger(zap.New(logs)))
+	for range 2 {
+		got, err := c.Queue(7).Pull(t.Context())
+		require.NoError(t, err)
+		require.Len(t, got, 1024)
+	}
+	require.Equal(t, 1, seenLogs.Len())
+	require.EqualValues(t, 3000-1024, seenLogs.All()[0].ContextMap()["count"])
+
+	body := []byte(`{"Response":{"EventSet":[` + good(1) + strings.Repeat(",1", 5<<20) + `,` + good(2) + `],"RequestId":"r"}}`)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	var set eventSet
+	_, err := decodeReply(body, set.reader(7))
+	runtime.ReadMemStats(&after)
+	require.NoError(t, err)
+	require.Len(t, set.deliveries, 2)
+	require.Equal(t, 5<<20, set.odd[nothing].count)
+	require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(1<<20))
 }
 
 func TestPullSample(t *testing.T) {
@@ -141,16 +202,16 @@ func TestPullSample(t *testing.T) {
 func FuzzDecodeReply(f *testing.F) {
 	for _, seed := range []string{
 		okReply, oneEvent, emptyReply, `null`, `{}`, ``, `<html>`, `{"Response":{"EventSet":[{"EventHandle":1},null],"RequestId":"\ud83d"}}`,
+		`{"Response":{"EventSet":[{"EventHandle":"a","X":tru},1,{"EventHandle":"b"},nonsense,"]",[{}]],"RequestId":1}}`,
+		`{"Response":{"EventSet":[` + strings.Repeat("[", 50) + strings.Repeat("]", 50) + `,{"EventType":"\\\\\\"","EventHandle":"\\u0041"}],"RequestId":"r"}}`,
 		`{"Response":{"Error":{"Code":"A"},"Error":null}}`, "{\"Response\":{\"\xff\":1}}", `{"Response":{},"Response":{"RequestId":"r"}}`,
 	} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		copied := string(body)
-		q := &Queue{}
-		var deliveries []event.Delivery
-		var unread error
-		r, err := decodeReply(body, q.eventSet(&deliveries, &unread))
+		var set eventSet
+		r, err := decodeReply(body, set.reader(7))
 		if string(body) != copied {
 			t.Fatal("the body was changed")
 		}
@@ -162,8 +223,11 @@ func FuzzDecodeReply(f *testing.F) {
 				t.Fatalf("%T: %v", err, err)
 			}
 		}
-		for _, d := range deliveries {
-			if d.ID == "" || d.Type == "" || len(d.Raw) == 0 {
+		if len(set.deliveries) > maxEvents {
+			t.Fatal("more than there may be")
+		}
+		for _, d := range set.deliveries {
+			if d.ID == "" || d.Type == "" || !event.IsJSON(d.Raw) {
 				t.Fatalf("an incomplete event: %+v", d)
 			}
 		}
@@ -178,14 +242,12 @@ func BenchmarkDecode16Events(b *testing.B) {
 	_, rest, _ := strings.Cut(string(sample), "[")
 	item := rest[:strings.LastIndex(rest, "]")]
 	body := []byte(`{"Response":{"EventSet":[` + strings.Repeat(item+",", 15) + item + `],"RequestId":"r"}}`)
-	q := &Queue{}
 	b.SetBytes(int64(len(body)))
 	b.ReportAllocs()
 	for b.Loop() {
-		var deliveries []event.Delivery
-		var unread error
-		if _, err := decodeReply(body, q.eventSet(&deliveries, &unread)); err != nil || len(deliveries) != 16 {
-			b.Fatal(err, len(deliveries))
+		var set eventSet
+		if _, err := decodeReply(body, set.reader(7)); err != nil || len(set.deliveries) != 16 {
+			b.Fatal(err, len(set.deliveries))
 		}
 	}
 }

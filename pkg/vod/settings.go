@@ -172,11 +172,7 @@ func (c *Client) describe(ctx context.Context, action string, subAppID uint64, t
 // intoFields stores the fields of a reply that are in targets, which are pointers as json.Unmarshal wants
 // them. A field that is missing or null leaves its target as it was.
 func intoFields(targets map[string]any) fieldFunc {
-	return func(name string, dec *jsontext.Decoder) error {
-		v, err := dec.ReadValue()
-		if err != nil {
-			return err
-		}
+	return func(name string, v jsontext.Value) error {
 		target, wanted := targets[name]
 		if !wanted {
 			return nil

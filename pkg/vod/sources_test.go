@@ -26,7 +26,7 @@ func retrieve(t *testing.T, cfg CredentialsConfig, env map[string]string, m *mem
 	t.Cleanup(transport.CloseIdleConnections)
 	src := &sources{
 		cfg: &cfg, dial: m.Dial, transport: reader{transport},
-		limits: limits{readWithin: time.Second, maxBytes: 1 << 20},
+		limits: newLimits(time.Second, 1<<20),
 		env:    func(name string) (string, bool) { v, ok := env[name]; return v, ok },
 	}
 	p, err := src.provider()

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/vodrelay/vodrelay/pkg/safetext"
+	"golang.org/x/sync/semaphore"
 )
 
 // DialContext opens a connection, as net.Dialer.DialContext does.
@@ -51,6 +52,8 @@ type exchange struct {
 	replyWithin time.Duration // for the headers, from the start
 	readWithin  time.Duration // for the body, from the headers
 	maxBytes    int64
+	events      bool // the reply holds events
+	large       *semaphore.Weighted
 
 	// err is why there is no whole reply.
 	err error
@@ -59,6 +62,7 @@ type exchange struct {
 	header     http.Header
 	receivedAt time.Time
 	body       []byte // until release
+	held       int64  // of large
 }
 
 // bodies are used again: they were a sixth of the memory that an event took.
@@ -69,6 +73,9 @@ const maxKept = 64 << 10
 
 // release ends the use of body.
 func (ex *exchange) release() {
+	if ex.held > 0 {
+		ex.large.Release(ex.held)
+	}
 	if body := ex.body; cap(body) > 0 && cap(body) <= maxKept {
 		bodies.Put(&body)
 	}
@@ -134,8 +141,7 @@ func (r reader) read(ex *exchange, req *http.Request) error {
 		return fmt.Errorf("the reply's Content-Encoding %s was not asked for", safetext.Quote(enc, 32))
 	}
 	free := *bodies.Get().(*[]byte) //nolint:forcetypeassert // nothing else is in the pool
-	ex.body, err = readAll(free, resp.Body, resp.ContentLength, ex.maxBytes)
-	if err != nil {
+	if ex.body, err = ex.readAll(ctx, free, resp.Body, resp.ContentLength); err != nil {
 		return cause(ctx, err)
 	}
 	return nil
@@ -149,26 +155,40 @@ func cause(ctx context.Context, err error) error {
 	return err
 }
 
-// readAll reads body to its end, and errTooLarge when that is past limit. size is the announced length,
-// or -1; it is believed only so far. It reads into the memory of free, if that is enough.
-func readAll(free []byte, body io.Reader, size, limit int64) ([]byte, error) {
-	if size > limit {
+// readAll reads body to its end, and errTooLarge when that is past maxBytes. size is the announced length, or
+// -1. It reads into the memory of free, if that is enough. A reply that gets large waits for its share of
+// what all of them may take.
+func (ex *exchange) readAll(ctx context.Context, free []byte, body io.Reader, size int64) ([]byte, error) {
+	if size > ex.maxBytes {
 		return nil, errTooLarge
 	}
-	const trusted = 1 << 20
-	buf := slices.Grow(free[:0], int(min(max(size, 0)+512, trusted)))
+	buf := slices.Grow(free[:0], int(min(max(size, 0), smallReply)+512))
 	for {
 		n, err := body.Read(buf[len(buf):cap(buf)])
 		buf = buf[:len(buf)+n]
 		switch {
-		case int64(len(buf)) > limit:
+		case int64(len(buf)) > ex.maxBytes:
 			return nil, errTooLarge
 		case errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF):
 			return buf, nil
 		case err != nil:
 			return nil, err
-		case len(buf) == cap(buf):
-			buf = append(buf, 0)[:len(buf)]
+		case len(buf) < cap(buf):
+			continue
+		case ex.held == 0 && len(buf) >= smallReply:
+			share := ex.maxBytes // what has no announced length may have any
+			if size >= 0 {
+				share = size
+			}
+			if err := ex.large.Acquire(ctx, share); err != nil {
+				return nil, err
+			}
+			ex.held = share
+			if size >= 0 {
+				buf = slices.Grow(buf, int(size)-len(buf)+512)
+				continue
+			}
 		}
+		buf = append(buf, 0)[:len(buf)]
 	}
 }
