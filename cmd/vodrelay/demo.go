@@ -170,7 +170,8 @@ func (p *program) demoSummary(counts emulator.Counts, r *receiver, expected int,
      %s from the start to the last confirm
 
 What to do next:
-  vodrelay emulator --rate 5     an event API of your own to try things with
+  vodrelay emulator --rate 5     an event API of your own to try things with, also from
+                                 other languages: configs/examples/nodejs has an example
   vodrelay config show           the configuration, every key with its default
   vodrelay check                 with your credentials in TENCENTCLOUD_SECRET_ID and
                                  TENCENTCLOUD_SECRET_KEY and your application in

@@ -17,6 +17,7 @@ import (
 	"github.com/vodrelay/vodrelay/pkg/app"
 	"github.com/vodrelay/vodrelay/pkg/config"
 	"github.com/vodrelay/vodrelay/pkg/emulator"
+	"github.com/vodrelay/vodrelay/pkg/safetext"
 )
 
 func newEmulator(p *program) *cobra.Command {
@@ -38,7 +39,9 @@ func newEmulator(p *program) *cobra.Command {
 		Long: `Run an emulator of the VOD event API: PullEvents, ConfirmEvents,
 DescribeEventsState, DescribeEventConfig and ModifyEventConfig, with signatures,
 30 s leases, long polls and quotas, for tests of vodrelay or of your own
-consumer. Its control API publishes events, shows counts and the journal, and
+consumer in any language: the requests of the vendor's SDKs are accepted, and a
+wrong signature is logged with what should have been signed. An example in
+Node.js is in configs/examples/nodejs. Its control API publishes events, shows counts and the journal, and
 injects faults:
 
   curl http://127.0.0.1:9090/_emulator/
@@ -52,7 +55,7 @@ otherwise.`,
 				return err
 			}
 			defer func() { _ = log.Sync() }() // nobody is left to be told
-			opts := emulator.Options{Seed: seed, Latency: latency, Variants: emulator.Variants{NullFields: nullFields}}
+			opts := emulator.Options{Seed: seed, Latency: latency, Variants: emulator.Variants{NullFields: nullFields}, OnWrongSignature: wrongSignature(log.Logger)}
 			if unlimited {
 				opts.Quotas = emulator.UnlimitedQuotas()
 			}
@@ -94,6 +97,16 @@ otherwise.`,
 	flags.BoolVar(&allTypes, "all-types", false, "generate every documented type and an unknown one, not uploads only")
 	flags.BoolVar(&nullFields, "null-fields", false, "send the payload fields of the other types as null, as the documentation's examples do")
 	return cmd
+}
+
+// wrongSignature logs what a client should have signed.
+func wrongSignature(log *zap.Logger) func(emulator.WrongSignature) {
+	const longest = 4096
+	return func(w emulator.WrongSignature) {
+		log.Warn("a signature is wrong: it should be made of these, with the SecretKey of this SecretId", zap.String("action", w.Action),
+			zap.String("secret_id", safetext.Cut(w.SecretID, longest)), zap.String("host", safetext.Cut(w.Host, longest)),
+			zap.String("canonical_request", safetext.Cut(w.CanonicalRequest, longest)), zap.String("string_to_sign", safetext.Cut(w.StringToSign, longest)))
+	}
 }
 
 func publishAtStart(server *emulator.Server, subAppID uint64, generation emulator.Generation, file string) error {

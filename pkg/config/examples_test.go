@@ -54,7 +54,7 @@ func TestExamples(t *testing.T) {
 		"callback.yaml":             "site webhook",
 		"emulator.yaml":             "stdout stdout",
 	}
-	paths, err := filepath.Glob(configsDir + "/examples/*")
+	paths, err := filepath.Glob(configsDir + "/examples/*.yaml")
 	require.NoError(t, err)
 	require.Len(t, paths, len(want))
 	for _, path := range paths {

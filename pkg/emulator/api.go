@@ -138,6 +138,10 @@ func (c *call) execute(ctx context.Context) bool {
 		}
 	}
 	if err != nil {
+		if err.expected != nil && c.server.opts.OnWrongSignature != nil {
+			err.expected.Action = clip(c.action)
+			c.server.opts.OnWrongSignature(*err.expected)
+		}
 		if !err.quiet {
 			c.server.queues.refused(c.subAppID, clip(c.action), err.Code)
 		}
@@ -157,11 +161,7 @@ func (c *call) check() *apiError {
 	if len(c.body) > maxRequest { // only a part was read, its signature cannot be checked
 		return c.invalid
 	}
-	now := s.clock()
-	if c.fault.Kind == FaultClockSkew {
-		now = now.Add(c.fault.Delay)
-	}
-	if err := verify(r, c.body, now, s.credential); err != nil {
+	if err := verify(r, c.body, c.clock(), s.credential); err != nil {
 		return err
 	}
 	if _, ok := parameters[c.action]; !ok {
@@ -181,6 +181,15 @@ func (c *call) check() *apiError {
 	return c.params.check(c.action)
 }
 
+// clock is the time that the server has for this request.
+func (c *call) clock() time.Time {
+	now := c.server.clock()
+	if c.fault.Kind == FaultClockSkew {
+		now = now.Add(c.fault.Delay)
+	}
+	return now
+}
+
 // response is an answer as it goes out.
 type response struct {
 	status      int
@@ -191,6 +200,7 @@ type response struct {
 
 func (c *call) respond(w http.ResponseWriter, a response) {
 	h := w.Header()
+	h.Set("Date", c.clock().UTC().Format(http.TimeFormat))
 	h.Set("Content-Type", a.contentType)
 	h.Set("Content-Length", strconv.Itoa(len(a.body)))
 	if a.retryAfter > 0 {

@@ -24,7 +24,8 @@
 // Documented, at https://cloud.tencent.com/document/api/266/33433 and its
 // neighbours:
 //
-//	TC3-HMAC-SHA256 over the bytes received, timestamp within 5 minutes
+//	TC3-HMAC-SHA256 over the bytes received, timestamp within 5 minutes; the
+//	Host is signed with its port or without, as the vendor's SDKs differ
 //	HTTP status 200 for every answer of the API, errors in Response.Error
 //	a long poll of 5 s, ended at once by an event        Options.Hold
 //	at most 16 events, at most 16 handles                Options.MaxBatch

@@ -34,6 +34,8 @@ type apiError struct {
 	// quiet is set when the journal needs no entry: nothing was refused, or it
 	// has one for each handle.
 	quiet bool
+	// expected is what a wrong signature should have signed.
+	expected *WrongSignature
 }
 
 func (e *apiError) Error() string { return e.Code + ": " + e.Message }

@@ -77,7 +77,7 @@ type Options struct {
 	// after it, as a network's round trip would be.
 	Latency time.Duration
 	// ClockSkew is how far the server's clock is ahead of the real one when it
-	// judges timestamps.
+	// judges timestamps and tells the Date.
 	ClockSkew time.Duration
 	// Mode is the callback mode that applications start with. Default PULL.
 	Mode string
@@ -103,6 +103,9 @@ type Options struct {
 	StateLag time.Duration
 	// Seed decides handles, request IDs and the faults that come at a rate.
 	Seed uint64
+	// OnWrongSignature, when set, is told what a request with a wrong signature should have signed. It is
+	// called from many goroutines.
+	OnWrongSignature func(WrongSignature)
 	// Variants choose between behaviours that are not established.
 	Variants Variants
 }

@@ -151,7 +151,7 @@ func (s *Server) SetCredentials(credentials map[string]Credential) {
 }
 
 // SetClockSkew sets how far the server's clock is ahead when it judges
-// timestamps.
+// timestamps and tells the Date.
 func (s *Server) SetClockSkew(skew time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -5,7 +5,9 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -141,7 +143,8 @@ func verify(r *http.Request, body []byte, now time.Time, lookup func(string) (Cr
 		return refuse(codeSignatureExpire,
 			"The timestamp is %d s away from the server's clock, more than %d s.", int64(age.Abs()/time.Second), int64(signatureLifetime/time.Second))
 	}
-	if auth.service != service {
+	hosts := hostForms(r)
+	if auth.service != service && !slices.ContainsFunc(hosts, func(host string) bool { return auth.service == firstLabel(host) }) {
 		return refuse(codeSignatureFailure, "The service in Credential is not %q.", service)
 	}
 	if auth.date != signed.Format(time.DateOnly) {
@@ -154,24 +157,85 @@ func verify(r *http.Request, body []byte, now time.Time, lookup func(string) (Cr
 	if !hmac.Equal([]byte(r.Header.Get("X-TC-Token")), []byte(credential.Token)) {
 		return refuse(codeTokenFailure, "The token does not belong to this SecretId.")
 	}
-	// The algorithm asks for lower-case header values; the SDK signs them as
-	// they are sent. Both are accepted.
-	for _, lower := range []bool{false, true} {
-		headers := canonicalHeaders(r, auth.signedHeaders, lower)
-		want := sign(credential.SecretKey, auth.service, stamp, auth.date, r.Method, headers, strings.Join(auth.signedHeaders, ";"), body)
-		if hmac.Equal(want, auth.signature[:]) {
-			return nil
+	// The algorithm asks for lower-case header values; the Go SDK signs them as they are sent, and the
+	// Node.js SDK signs the host without its port. All are accepted.
+	for _, host := range hosts {
+		for _, lower := range []bool{false, true} {
+			canonical := auth.canonical(r, host, lower, body)
+			want := sign(credential.SecretKey, auth.service, auth.date, auth.stringToSign(stamp, canonical))
+			if hmac.Equal(want, auth.signature[:]) {
+				return nil
+			}
 		}
 	}
-	return refuse(codeSignatureFailure, "The provided credentials could not be validated. Please check your signature is correct.")
+	e := refuse(codeSignatureFailure, "The provided credentials could not be validated. Please check your signature is correct.")
+	canonical := auth.canonical(r, r.Host, false, body)
+	e.expected = &WrongSignature{SecretID: auth.secretID, Host: r.Host, CanonicalRequest: canonical, StringToSign: auth.stringToSign(stamp, canonical)}
+	if token := r.Header.Get("X-TC-Token"); token != "" {
+		e.expected.CanonicalRequest = strings.ReplaceAll(canonical, token, "(hidden)")
+	}
+	return e
 }
 
-func canonicalHeaders(r *http.Request, names []string, lower bool) string {
+// WrongSignature is a request whose signature is not that of its SecretId. It holds no secret: the token of a
+// temporary key is left out of CanonicalRequest.
+type WrongSignature struct {
+	// Action is the X-TC-Action of the request.
+	Action string
+	// SecretID is that of the request.
+	SecretID string
+	// Host is the request's; a signature over it without its port is accepted, too.
+	Host string
+	// CanonicalRequest and StringToSign are what should have been signed, see
+	// https://www.tencentcloud.com/document/product/267/37447.
+	CanonicalRequest, StringToSign string
+}
+
+// hostForms are the hosts that clients sign, which differ in the port: as it was sent, without a port, and with
+// the port that the client has connected to.
+func hostForms(r *http.Request) []string {
+	forms := []string{r.Host}
+	if u := (url.URL{Host: r.Host}); u.Port() != "" {
+		return append(forms, strings.TrimSuffix(r.Host, ":"+u.Port()))
+	}
+	if at, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok {
+		if _, port, err := net.SplitHostPort(at.String()); err == nil {
+			forms = append(forms, r.Host+":"+port)
+		}
+	}
+	return forms
+}
+
+// firstLabel is what the Node.js SDK takes for the service's name: vod.tencentcloudapi.com has the right one.
+func firstLabel(host string) string {
+	label, _, _ := strings.Cut(host, ".")
+	return label
+}
+
+// canonical is the canonical request to "/" without a query, with the given host
+// (https://www.tencentcloud.com/document/product/267/37447).
+func (a authorization) canonical(r *http.Request, host string, lower bool, body []byte) string {
+	return canonicalRequest(r.Method, canonicalHeaders(r, host, a.signedHeaders, lower), strings.Join(a.signedHeaders, ";"), body)
+}
+
+func canonicalRequest(method, headers, signedHeaders string, body []byte) string {
+	return method + "\n/\n\n" + headers + "\n" + signedHeaders + "\n" + hexHash(body)
+}
+
+func (a authorization) stringToSign(stamp, canonical string) string {
+	return stringToSign(stamp, a.date, a.service, canonical)
+}
+
+func stringToSign(stamp, date, service, canonical string) string {
+	return algorithm + "\n" + stamp + "\n" + date + "/" + service + "/" + terminator + "\n" + hexHash([]byte(canonical))
+}
+
+func canonicalHeaders(r *http.Request, host string, names []string, lower bool) string {
 	var b strings.Builder
 	for _, name := range names {
 		value := r.Header.Get(name)
 		if name == "host" {
-			value = r.Host
+			value = host
 		}
 		value = strings.TrimSpace(value)
 		if lower {
@@ -182,11 +246,8 @@ func canonicalHeaders(r *http.Request, names []string, lower bool) string {
 	return b.String()
 }
 
-// sign computes the signature of a request to "/" without a query
-// (https://www.tencentcloud.com/document/product/267/37447).
-func sign(secretKey, service, stamp, date, method, headers, signedHeaders string, body []byte) []byte {
-	canonical := method + "\n/\n\n" + headers + "\n" + signedHeaders + "\n" + hexHash(body)
-	text := algorithm + "\n" + stamp + "\n" + date + "/" + service + "/" + terminator + "\n" + hexHash([]byte(canonical))
+// sign computes the signature of a string to sign.
+func sign(secretKey, service, date, text string) []byte {
 	key := mac([]byte("TC3"+secretKey), date)
 	key = mac(key, service)
 	key = mac(key, terminator)

@@ -15,8 +15,8 @@ import (
 func TestDocumentedSignature(t *testing.T) {
 	const body = `{"Limit": 1, "Filters": [{"Values": ["\u672a\u547d\u540d"], "Name": "instance-name"}]}`
 	const want = "72e494ea809ad7a8c8f7a4507b9bddcbaa8e581f516e8da2f66e2c5a96525168"
-	got := sign("Gu5t9xGARNpq86cd98joQYCN3EXAMPLE", "cvm", "1551113065", "2019-02-25", "POST",
-		"content-type:application/json; charset=utf-8\nhost:cvm.tencentcloudapi.com\n", "content-type;host", []byte(body))
+	canonical := canonicalRequest("POST", "content-type:application/json; charset=utf-8\nhost:cvm.tencentcloudapi.com\n", "content-type;host", []byte(body))
+	got := sign("Gu5t9xGARNpq86cd98joQYCN3EXAMPLE", "cvm", "2019-02-25", stringToSign("1551113065", "2019-02-25", "cvm", canonical))
 	require.Equal(t, want, hex.EncodeToString(got))
 	require.Contains(t, tc3("AKIDz8krbsJ5yKBZQpn74WFkmLPx3EXAMPLE", "Gu5t9xGARNpq86cd98joQYCN3EXAMPLE", "cvm",
 		"application/json; charset=utf-8", "cvm.tencentcloudapi.com", 1551113065, body), want)
@@ -153,6 +153,86 @@ func TestSignedHeaderValuesInBothCases(t *testing.T) {
 			require.Empty(t, c.must(t, ActionDescribeEventsState, "{}").Code)
 		})
 	}
+}
+
+// The vendor's SDKs differ in the port of the host, and one takes the host's first label for the service.
+func TestSignedHostWithItsPortAndWithout(t *testing.T) {
+	for _, c := range []struct {
+		sent, signed, service, code string
+	}{
+		{"vod.example:9090", "vod.example:9090", "vod", ""},
+		{"vod.example:9090", "vod.example", "vod", ""},
+		{"[::1]:9090", "[::1]", "vod", ""},
+		{"127.0.0.1:9090", "127.0.0.1", "127", ""},               // Node.js
+		{"localhost:9090", "localhost", "localhost:9090", ""},    // Node.js
+		{"localhost:9090", "localhost", "localhost", ""},         // who does the same to the host
+		{"emulator", "emulator", "vod", ""},                      // the default port
+		{"vod.example:9090", "vod.example:80", "vod", "Failure"}, // no other port
+		{"vod.example:9090", "other.example", "vod", "Failure"},  // no other host
+		{"vod.example:9090", "vod.example:9090", "cvm", "Failure"},
+		{"127.0.0.1:9090", "127.0.0.1:9090", "0", "Failure"},
+	} {
+		var wrong []WrongSignature
+		opts := Options{OnWrongSignature: func(w WrongSignature) { wrong = append(wrong, w) }}
+		inBubble(t, opts, func(t *testing.T, _ *Server, c2 *testClient) {
+			stamp := time.Now().Unix()
+			c2.change = func(r *http.Request) {
+				r.Host = c.sent
+				r.Header.Set("Authorization", tc3(DefaultSecretID, DefaultSecretKey, c.service, "application/json", c.signed, stamp, "{}"))
+			}
+			want := c.code
+			if want != "" {
+				want = "AuthFailure.Signature" + want
+			}
+			require.Equal(t, want, c2.must(t, ActionDescribeEventsState, "{}").Code, c)
+		})
+		if c.code == "" || c.service != "vod" {
+			require.Empty(t, wrong)
+			continue
+		}
+		// Who signs what was expected is accepted.
+		require.Len(t, wrong, 1)
+		require.Equal(t, ActionDescribeEventsState, wrong[0].Action)
+		require.Equal(t, c.sent, wrong[0].Host)
+		require.True(t, strings.HasPrefix(wrong[0].CanonicalRequest, "POST\n/\n\ncontent-type:application/json\nhost:"+c.sent+"\n\ncontent-type;host\n"), wrong[0].CanonicalRequest)
+		require.True(t, strings.HasSuffix(wrong[0].StringToSign, hexHash([]byte(wrong[0].CanonicalRequest))), wrong[0].StringToSign)
+		require.NotContains(t, fmt.Sprint(wrong), DefaultSecretKey)
+	}
+}
+
+// What is reported of a wrong signature holds no token, also when the token was signed.
+func TestAWrongSignatureShowsNoToken(t *testing.T) {
+	var wrong []WrongSignature
+	opts := Options{Credentials: map[string]Credential{"id": {SecretKey: "VERYSECRET", Token: "VERYSECRETtoken"}}, OnWrongSignature: func(w WrongSignature) { wrong = append(wrong, w) }}
+	inBubble(t, opts, func(t *testing.T, _ *Server, c *testClient) {
+		c.id, c.key, c.token = "id", "other", "VERYSECRETtoken"
+		c.change = func(r *http.Request) {
+			r.Header.Set("Authorization", strings.Replace(r.Header.Get("Authorization"), "content-type;host", "content-type;host;x-tc-token", 1))
+		}
+		require.Equal(t, "AuthFailure.SignatureFailure", c.must(t, ActionDescribeEventsState, "{}").Code)
+	})
+	require.Len(t, wrong, 1)
+	require.Contains(t, wrong[0].CanonicalRequest, "x-tc-token:(hidden)\n")
+	require.NotContains(t, fmt.Sprint(wrong), "VERYSECRET")
+}
+
+// A client sees by the Date how far the clocks are apart.
+func TestTheDateMovesWithTheClock(t *testing.T) {
+	inBubble(t, Options{ClockSkew: time.Hour}, func(t *testing.T, s *Server, c *testClient) {
+		date := func() time.Duration {
+			a, err := c.raw(t.Context(), ActionDescribeEventsState, "{}")
+			require.NoError(t, err)
+			at, err := http.ParseTime(a.Header.Get("Date"))
+			require.NoError(t, err)
+			return time.Until(at).Round(time.Minute)
+		}
+		require.Equal(t, time.Hour, date())
+		s.SetClockSkew(0)
+		require.Zero(t, date())
+		mustFault(t, s, Fault{Kind: FaultClockSkew, Delay: -2 * time.Hour})
+		require.Equal(t, -2*time.Hour, date())
+		require.Zero(t, date())
+	})
 }
 
 func TestOtherPathsAreNotTheAPI(t *testing.T) {

@@ -157,7 +157,7 @@ func TestEmulatorRefusals(t *testing.T) {
 		srv, c := emulated(t, emulator.Options{ClockSkew: time.Hour})
 		_, err := c.Queue(testApp).Pull(ctx)
 		require.ErrorContains(t, err, "AuthFailure.SignatureExpire")
-		require.Contains(t, retry.Hint(err), "clock")
+		require.Contains(t, retry.Hint(err), "this machine's clock is 1h0m0s behind the server's")
 		srv.SetClockSkew(4 * time.Minute)
 		_, err = c.Queue(testApp).Pull(ctx)
 		require.NoError(t, err)
