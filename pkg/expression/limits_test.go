@@ -223,7 +223,7 @@ func TestHostileEventsAtATime(t *testing.T) {
 	cond, err := CompileCondition(`all(payload.A, # in payload.B) and len(replace(payload.T, "a", payload.U)) > 0`)
 	require.NoError(t, err)
 	var all sync.WaitGroup
-	for range 32 {
+	for range 12 {
 		all.Go(func() {
 			_, err := cond.Match(context.Background(), hostile)
 			if err == nil || !retry.IsPermanent(err) {

@@ -14,6 +14,7 @@ import (
 	"github.com/vodrelay/vodrelay/pkg/event"
 	"github.com/vodrelay/vodrelay/pkg/expression"
 	"github.com/vodrelay/vodrelay/pkg/internal/secretfile"
+	"github.com/vodrelay/vodrelay/pkg/sink/internal/eventname"
 	"github.com/vodrelay/vodrelay/pkg/sink/internal/tlsconf"
 )
 
@@ -21,7 +22,7 @@ import (
 type Config struct {
 	Brokers          []string          `mapstructure:"brokers" doc:"Brokers to start from, host:port, such as [kafka-1:9092, kafka-2:9092]; the others are learned from them. Without a port: 9092."`
 	Topic            string            `mapstructure:"topic" doc:"Topic that all events go to. It must exist."`
-	TopicExpression  string            `mapstructure:"topic_expression" doc:"Expression of each event's topic, instead of topic, such as type == \"NewFileUpload\" ? \"uploads\" : \"others\". Its topics must exist."`
+	TopicExpression  string            `mapstructure:"topic_expression" doc:"Expression of each event's topic, instead of topic, such as type == \"NewFileUpload\" ? \"uploads\" : \"others\". Its topics must exist. One that begins with _, as internal topics do, is the event's fault: a dead letter."`
 	Key              string            `mapstructure:"key" default:"subject != \"\" ? subject : id" doc:"Expression of each record's key. Records of one key go to one partition and keep their order; by default it is the FileId, else the TaskId, else the event's ID. Empty, or empty for an event: no key, the partitions take turns."`
 	Format           event.Format      `mapstructure:"format" enum:"callback,cloudevents,cloudevents-binary" default:"callback" doc:"Form of the record's value: callback (what VOD's normal callback would POST), cloudevents (a CloudEvents 1.0 object in JSON) or cloudevents-binary (the callback body, attributes in ce_ headers)."`
 	Headers          map[string]string `mapstructure:"headers" doc:"Further headers of each record, name to value."`
@@ -233,6 +234,12 @@ func (c Config) expressions() (expressions, error) {
 var topicName = regexp.MustCompile(`^[a-zA-Z0-9._-]+$`)
 
 const maxTopicName = 249
+
+// topics is the rule for topics that events decide. Kafka's own internal topics begin with two underscores
+// (__consumer_offsets, __transaction_state), those of what stands beside it with one (_schemas, _confluent-...).
+var topics = eventname.Rule{
+	Key: "topic_expression", What: "topic", Reserved: []string{"_"}, By: "Kafka", Check: validateTopic,
+}
 
 // validateTopic applies Kafka's own rule (org.apache.kafka.common.internals.Topic).
 func validateTopic(topic string) error {

@@ -131,11 +131,8 @@ func (s *Sink) record(ctx context.Context, e event.Event) (*kgo.Record, error) {
 	}
 	record := &kgo.Record{Topic: s.cfg.Topic, Value: message.Body}
 	if s.topic != nil {
-		if record.Topic, err = s.topic.Text(ctx, e); err != nil {
-			return nil, retry.WithHint(fmt.Errorf("topic_expression: %w", err), "correct topic_expression")
-		}
-		if err := validateTopic(record.Topic); err != nil {
-			return nil, retry.Permanent(retry.WithHint(fmt.Errorf("topic_expression: %w", err), "let topic_expression give a topic for every event"))
+		if record.Topic, err = topics.Of(ctx, s.topic, e); err != nil {
+			return nil, err
 		}
 	}
 	if s.key != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/vodrelay/vodrelay/pkg/event"
 	"github.com/vodrelay/vodrelay/pkg/expression"
 	"github.com/vodrelay/vodrelay/pkg/internal/secretfile"
+	"github.com/vodrelay/vodrelay/pkg/sink/internal/eventname"
 	"github.com/vodrelay/vodrelay/pkg/sink/internal/tlsconf"
 )
 
@@ -20,7 +21,7 @@ import (
 type Config struct {
 	Servers           []string          `mapstructure:"servers" doc:"Servers of one cluster, such as [nats://nats-1:4222, nats://nats-2:4222]; tls:// demands TLS, ws:// and wss:// are WebSocket. They are tried until one answers."`
 	Subject           string            `mapstructure:"subject" doc:"Subject that all events are published to. A stream must take it."`
-	SubjectExpression string            `mapstructure:"subject_expression" doc:"Expression of each event's subject, instead of subject, such as \"vod.\" + type."`
+	SubjectExpression string            `mapstructure:"subject_expression" doc:"Expression of each event's subject, instead of subject, such as \"vod.\" + type. What begins with $ or _INBOX., which NATS keeps for itself, is the event's fault: a dead letter."`
 	Stream            string            `mapstructure:"stream" doc:"Stream that must take the events; another one that does is an error. Empty: any stream."`
 	CreateStream      CreateConfig      `mapstructure:"create_stream" doc:"Whether to create the stream, if it does not exist; one that does is never changed."`
 	Format            event.Format      `mapstructure:"format" enum:"callback,cloudevents,cloudevents-binary" default:"callback" doc:"Form of the message: callback (what VOD's normal callback would POST), cloudevents (a CloudEvents 1.0 object in JSON) or cloudevents-binary (the callback body, attributes in ce- headers)."`
@@ -208,6 +209,19 @@ func (c Config) subject() (*expression.Expression, error) {
 		return nil, fmt.Errorf("subject_expression: %w", err)
 	}
 	return x, nil
+}
+
+// maxEventSubject is the most bytes of a subject that an event decides. The server ends the connection of a client
+// whose line is longer than its max_control_line, 4096 by default, and with it what other events have under way.
+const maxEventSubject = 1024
+
+// names is the rule for subjects that events decide. $ is the beginning of the server's own APIs ($JS, $SYS, $KV,
+// $O, $MQTT), the others that of answers. Source: https://docs.nats.io/nats-concepts/subjects.
+func (c Config) names() eventname.Rule {
+	return eventname.Rule{
+		Key: "subject_expression", What: "subject", MaxBytes: maxEventSubject,
+		Reserved: []string{"$", "_INBOX.", "_R_.", "_GR_.", c.InboxPrefix + "."}, By: "NATS", Check: validateSubject,
+	}
 }
 
 // validateSubject checks a subject that is to be published to.

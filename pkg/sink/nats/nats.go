@@ -8,7 +8,6 @@ package nats
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"sync/atomic"
 
@@ -20,6 +19,7 @@ import (
 	"github.com/vodrelay/vodrelay/pkg/expression"
 	"github.com/vodrelay/vodrelay/pkg/retry"
 	"github.com/vodrelay/vodrelay/pkg/sink/internal/ceheader"
+	"github.com/vodrelay/vodrelay/pkg/sink/internal/eventname"
 	"github.com/vodrelay/vodrelay/pkg/sink/internal/renew"
 	"github.com/vodrelay/vodrelay/pkg/sink/internal/tlsconf"
 )
@@ -36,6 +36,7 @@ type Sink struct {
 	cfg     Config
 	servers string // as errors name them
 	subject *expression.Expression
+	names   eventname.Rule // of subject
 	log     *zap.Logger
 	link    *link
 	waits   waits
@@ -56,6 +57,7 @@ func New(cfg Config, log *zap.Logger) (*Sink, error) {
 	if s.subject, err = cfg.subject(); err != nil {
 		return nil, err
 	}
+	s.names = cfg.names()
 	s.link = newLink(cfg, func(subject string) { s.waits.deny(subject, cfg.InboxPrefix) })
 	if cfg.TLS.InsecureSkipVerify {
 		log.Warn(tlsconf.InsecureWarning)
@@ -142,12 +144,8 @@ func (s *Sink) message(ctx context.Context, e event.Event) (*nats.Msg, error) {
 	}
 	m := &nats.Msg{Subject: s.cfg.Subject, Data: encoded.Body, Header: nats.Header{}}
 	if s.subject != nil {
-		if m.Subject, err = s.subject.Text(ctx, e); err != nil {
-			return nil, retry.WithHint(fmt.Errorf("subject_expression: %w", err), "correct subject_expression")
-		}
-		if err := validateSubject(m.Subject); err != nil {
-			return nil, retry.Permanent(retry.WithHint(fmt.Errorf("subject_expression: %w", err),
-				"let subject_expression give a subject for every event"))
+		if m.Subject, err = s.names.Of(ctx, s.subject, e); err != nil {
+			return nil, err
 		}
 	}
 	for name, value := range s.cfg.Headers {

@@ -107,7 +107,7 @@ func TestMessage(t *testing.T) {
 
 	err := send(t, s, sinktest.OddEvents()["odd type"])
 	require.ErrorContains(t, err, "subject_expression: ")
-	require.ErrorContains(t, err, "is not a subject")
+	require.ErrorContains(t, err, "characters that cannot be seen")
 	require.True(t, retry.IsPermanent(err))
 	require.NotEmpty(t, retry.Hint(err))
 	require.True(t, retry.IsPermanent(send(t, s, event.Event{Raw: json.RawMessage("{")})), "not JSON")

@@ -26,9 +26,9 @@ type Config struct {
 	UseTLS               bool              `mapstructure:"use_tls" default:"false" doc:"Whether connections use TLS."`
 	TLS                  tlsconf.Config    `mapstructure:"tls" doc:"TLS of the connections, with use_tls; 1.2 or newer."`
 	Exchange             string            `mapstructure:"exchange" doc:"Exchange that all events go to. It must exist. Empty: the default exchange, which brings each event to the queue that is named like its routing key."`
-	ExchangeExpression   string            `mapstructure:"exchange_expression" doc:"Expression of each event's exchange, instead of exchange. Its exchanges must exist."`
+	ExchangeExpression   string            `mapstructure:"exchange_expression" doc:"Expression of each event's exchange, instead of exchange. Its exchanges must exist. One that begins with amq., or none, is the event's fault: a dead letter."`
 	RoutingKey           string            `mapstructure:"routing_key" doc:"Routing key of all events; the name of the queue with the default exchange. It can be empty for exchanges that do not look at it (fanout, headers)."`
-	RoutingKeyExpression string            `mapstructure:"routing_key_expression" doc:"Expression of each event's routing key, instead of routing_key, such as \"vod.\" + type."`
+	RoutingKeyExpression string            `mapstructure:"routing_key_expression" doc:"Expression of each event's routing key, instead of routing_key, such as \"vod.\" + type. One that begins with amq. is the event's fault: a dead letter."`
 	Format               event.Format      `mapstructure:"format" enum:"callback,cloudevents,cloudevents-binary" default:"callback" doc:"Form of the message's body: callback (what VOD's normal callback would POST), cloudevents (a CloudEvents 1.0 object in JSON) or cloudevents-binary (the callback body, attributes in headers cloudEvents_...)."`
 	Headers              map[string]string `mapstructure:"headers" doc:"Further headers of each message, name to value."`
 	Heartbeat            time.Duration     `mapstructure:"heartbeat" default:"10s" doc:"How often both sides show that they are there, such as 10s; a connection that is silent for one and a half times as long is given up. 1s to 10m; the broker can make it shorter."`

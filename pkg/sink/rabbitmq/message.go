@@ -2,8 +2,6 @@ package rabbitmq
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"strings"
 	"unicode/utf8"
 
@@ -11,11 +9,21 @@ import (
 
 	"github.com/vodrelay/vodrelay/pkg/event"
 	"github.com/vodrelay/vodrelay/pkg/retry"
+	"github.com/vodrelay/vodrelay/pkg/sink/internal/eventname"
 )
 
 // maxShort is the most bytes of a name and of most properties (shortstr). Source: section 4.2.5.3 of
 // https://www.rabbitmq.com/resources/specs/amqp0-9-1.pdf.
 const maxShort = 255
+
+// The rules for names that events decide: the exchanges that come with the broker, and the queues that it makes itself,
+// begin with amq. (amq.rabbitmq.trace, amq.rabbitmq.reply-to). The client would end the connection on a name that is
+// too long. An exchange that an event decides is never the default one, which reaches every queue there is. Source:
+// https://www.rabbitmq.com/docs/exchanges.
+var (
+	exchanges   = eventname.Rule{Key: "exchange_expression", What: "exchange", MaxBytes: maxShort, Reserved: []string{"amq."}, By: "RabbitMQ"}
+	routingKeys = eventname.Rule{Key: "routing_key_expression", What: "routing key", MaxBytes: maxShort, Reserved: []string{"amq."}, By: "RabbitMQ"}
+)
 
 // cePrefix is the preferred one of the two that the CloudEvents binding for AMQP 1.0 has; RabbitMQ hands
 // headers on as the application properties of 1.0. Source: section 3.1.3.1 of
@@ -30,22 +38,15 @@ func (s *Sink) message(ctx context.Context, e event.Event) (*item, error) {
 	}
 	it := &item{exchange: s.cfg.Exchange, routingKey: s.cfg.RoutingKey, outcome: make(chan struct{})}
 	if s.exchange != nil {
-		if it.exchange, err = s.exchange.Text(ctx, e); err != nil {
-			return nil, retry.WithHint(fmt.Errorf("exchange_expression: %w", err), "correct exchange_expression")
-		}
-		if it.exchange == "" {
-			return nil, retry.Permanent(retry.WithHint(errors.New("exchange_expression: gives no exchange"), "let exchange_expression give an exchange for every event"))
+		if it.exchange, err = exchanges.Of(ctx, s.exchange, e); err != nil {
+			return nil, err
 		}
 	}
 	if s.routingKey != nil {
-		if it.routingKey, err = s.routingKey.Text(ctx, e); err != nil {
-			return nil, retry.WithHint(fmt.Errorf("routing_key_expression: %w", err), "correct routing_key_expression")
-		}
-	}
-	// The client would end the connection on a longer one.
-	for key, name := range map[string]string{"exchange_expression": it.exchange, "routing_key_expression": it.routingKey} {
-		if len(name) > maxShort {
-			return nil, retry.Permanent(retry.WithHint(fmt.Errorf("%s: gives %d bytes, and AMQP takes %d at most", key, len(name), maxShort), "correct "+key))
+		rule := routingKeys
+		rule.MayLack = it.exchange != "" // the default exchange takes it as the name of a queue
+		if it.routingKey, err = rule.Of(ctx, s.routingKey, e); err != nil {
+			return nil, err
 		}
 	}
 	headers := make(amqp.Table, len(s.cfg.Headers)+len(encoded.Attributes))

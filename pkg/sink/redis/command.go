@@ -10,6 +10,7 @@ import (
 
 	"github.com/vodrelay/vodrelay/pkg/event"
 	"github.com/vodrelay/vodrelay/pkg/retry"
+	"github.com/vodrelay/vodrelay/pkg/sink/internal/eventname"
 	"github.com/vodrelay/vodrelay/pkg/sink/internal/group"
 )
 
@@ -44,11 +45,8 @@ func (s *Sink) command(ctx context.Context, e event.Event) (*item, error) {
 	}
 	key := s.cfg.Key
 	if s.key != nil {
-		if key, err = s.key.Text(ctx, e); err != nil {
-			return nil, retry.WithHint(fmt.Errorf("key_expression: %w", err), "correct key_expression")
-		}
-		if key == "" {
-			return nil, retry.Permanent(retry.WithHint(errors.New("key_expression: gives no key"), "let key_expression give a key for every event"))
+		if key, err = keys.Of(ctx, s.key, e); err != nil {
+			return nil, err
 		}
 	}
 	args := []any{s.cfg.Command, key}
@@ -80,20 +78,29 @@ func (s *Sink) entry(e event.Event, message event.Message) []any {
 	return append(args, FieldData, message.Body)
 }
 
+// marks is how the keys of marks begin.
+const marks = "vodrelay:seen:"
+
+// keys is the rule for keys that events decide. An event that could write a mark could have another one taken for sent;
+// two underscores are the beginning of the channels that Redis and Sentinel use themselves: __keyspace@0__:,
+// __redis__:invalidate, __sentinel__:hello.
+var keys = eventname.Rule{
+	Key: "key_expression", What: "key", MaxBytes: 1024, Reserved: []string{"__", marks}, By: "Redis or vodrelay",
+}
+
 // markPrefix and an event's DedupID are the key of its mark for deduplication, in the same slot as key: a script
 // may touch keys of one slot only. Source: https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#hash-tags.
 func (c Config) markPrefix(key string) (string, error) {
-	const name = "vodrelay:seen:"
 	if open := strings.IndexByte(key, '{'); open >= 0 {
 		if length := strings.IndexByte(key[open+1:], '}'); length > 0 {
-			return name + key[open:open+length+2] + ":" + key + ":", nil
+			return marks + key[open:open+length+2] + ":" + key + ":", nil
 		}
 	}
 	if !strings.Contains(key, "}") {
-		return name + "{" + key + "}:", nil
+		return marks + "{" + key + "}:", nil
 	}
 	if c.Mode == modeCluster && c.DedupWindow > 0 {
 		return "", errors.New("a } without a hash tag before it cannot go with dedup_window in a cluster: choose another key")
 	}
-	return name + key + ":", nil
+	return marks + key + ":", nil
 }
