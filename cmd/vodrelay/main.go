@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vodrelay/vodrelay/pkg/config"
+	"github.com/vodrelay/vodrelay/pkg/redact"
 	"github.com/vodrelay/vodrelay/pkg/retry"
 	"github.com/vodrelay/vodrelay/pkg/safetext"
 )
@@ -90,10 +91,10 @@ func (p *program) exitCode(err error) int {
 func (p *program) report(err error) {
 	var text strings.Builder
 	for line := range strings.SplitSeq(err.Error(), "\n") {
-		fmt.Fprintln(&text, "vodrelay: "+safetext.Line(line, 0))
+		fmt.Fprintln(&text, "vodrelay: "+safetext.Line(redact.Quoted(line), 0))
 	}
 	if hint := retry.Hint(err); hint != "" {
-		fmt.Fprintln(&text, "vodrelay: what to do: "+safetext.Line(hint, 0))
+		fmt.Fprintln(&text, "vodrelay: what to do: "+safetext.Line(redact.Quoted(hint), 0))
 	}
 	if !p.running {
 		fmt.Fprintln(&text, "vodrelay: see vodrelay --help")

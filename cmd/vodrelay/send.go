@@ -26,6 +26,7 @@ import (
 	"github.com/vodrelay/vodrelay/pkg/callback"
 	"github.com/vodrelay/vodrelay/pkg/config"
 	"github.com/vodrelay/vodrelay/pkg/event"
+	"github.com/vodrelay/vodrelay/pkg/redact"
 	"github.com/vodrelay/vodrelay/pkg/retry"
 )
 
@@ -165,7 +166,7 @@ func (s *sender) validate() error {
 	target, err := url.Parse(s.url)
 	switch {
 	case err != nil || target.Host == "" || (target.Scheme != "http" && target.Scheme != "https"):
-		return fmt.Errorf("--to: %q: write https://host/path or http://host:port/path", s.url)
+		return fmt.Errorf("--to: %q: write https://host/path or http://host:port/path", redact.Address(s.url))
 	case s.tries < 1:
 		return fmt.Errorf("--tries: %d: must be 1 or more", s.tries)
 	case s.concurrency < 1 || s.concurrency > 10_000:

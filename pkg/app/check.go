@@ -14,6 +14,7 @@ import (
 	"github.com/vodrelay/vodrelay/pkg/config"
 	"github.com/vodrelay/vodrelay/pkg/event"
 	"github.com/vodrelay/vodrelay/pkg/pipeline"
+	"github.com/vodrelay/vodrelay/pkg/redact"
 	"github.com/vodrelay/vodrelay/pkg/retry"
 	"github.com/vodrelay/vodrelay/pkg/store"
 	"github.com/vodrelay/vodrelay/pkg/vod"
@@ -178,7 +179,7 @@ func finding(name, detail string, err error) Finding {
 	if err == nil {
 		return Finding{Name: name, Status: Passed, Detail: detail}
 	}
-	return Finding{Name: name, Status: Failed, Detail: err.Error(), Hint: retry.Hint(err)}
+	return Finding{Name: name, Status: Failed, Detail: redact.Text(err.Error()), Hint: redact.Quoted(retry.Hint(err))}
 }
 
 func application(id uint64) string {

@@ -33,7 +33,7 @@ func (l *Log) Dropped() int64 { return l.lines.Missing() }
 
 // NewLogger writes logs to w as cfg says. Format auto is console on a terminal and JSON elsewhere. Where w is
 // the standard error that systemd's journal reads, each line begins with its priority and has no time, which
-// the journal adds. What repeats itself is written as sampler says. Lines that w does not take in time are
+// the journal adds. What repeats itself is written as sampler says, and addresses as redact does. Lines that w does not take in time are
 // dropped, and a line says how many; see logWriter.
 func NewLogger(cfg config.Log, w io.Writer) (*Log, error) {
 	level, err := zap.ParseAtomicLevel(cfg.Level)
@@ -48,7 +48,7 @@ func NewLogger(cfg config.Log, w io.Writer) (*Log, error) {
 	journal := file == os.Stderr && stderrIsJournal()
 	encoder := newEncoder(console, journal)
 	lines := &logWriter{out: w, notice: func(missing int64) []byte { return missingLines(encoder, missing) }}
-	core := newSampler(zapcore.NewCore(encoder, lines, level))
+	core := newSampler(redactingCore{zapcore.NewCore(encoder, lines, level)})
 	return &Log{zap.New(core, zap.ErrorOutput(lines)), level, lines}, nil
 }
 

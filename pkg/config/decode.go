@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/vodrelay/vodrelay/pkg/redact"
 )
 
 // decoder fills values from nodes, strictly, and reports all that does not fit.
@@ -71,6 +73,9 @@ func (d *decoder) decode(n *yaml.Node, path string, v reflect.Value, f field) {
 	t := v.Type()
 	switch {
 	case n.ShortTag() == "!!null":
+	case f.secret && !f.firstShown && strings.HasPrefix(d.from.name, "--"):
+		variable, _, _ := strings.Cut(path, "[")
+		d.fail(n, path, "every user of the machine can see a flag: set "+prefix+strings.ToUpper(variable)+", or write it in the configuration file")
 	case isText(t):
 		d.text(n, path, v, f)
 	case t == sinkType:
@@ -144,8 +149,8 @@ func (d *decoder) list(n *yaml.Node, path string, v reflect.Value, f field) {
 	if n.Kind != yaml.SequenceNode {
 		remedy := "must be a list"
 		switch {
-		case n.Kind == yaml.ScalarNode && isScalar(v.Type().Elem()) && !f.secret:
-			remedy += ": write [" + shorten(n.Value) + "]"
+		case n.Kind == yaml.ScalarNode && v.Type().Elem().Kind() != reflect.String && isScalar(v.Type().Elem()):
+			remedy += ": write [" + shorten(n.Value) + "]" // a text may be a secret
 		case !isScalar(v.Type().Elem()):
 			remedy += ": begin each item with a dash"
 		default:
@@ -181,7 +186,7 @@ func (d *decoder) dictionary(n *yaml.Node, path string, v reflect.Value, f field
 			continue
 		}
 		one := reflect.New(element.typ).Elem()
-		path := join(path, e.key)
+		path := join(path, redact.Value(e.key))
 		d.report.wheres[path] = d.from.place(e.at)
 		d.decode(e.value, path, one, element)
 		if v.IsNil() {

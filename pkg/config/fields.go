@@ -19,8 +19,10 @@ type field struct {
 	def    string // the default as text; "" for none
 	enum   []string
 	secret bool
-	typ    reflect.Type
-	index  []int
+	// firstShown: of a list that is secret, the first item is none.
+	firstShown bool
+	typ        reflect.Type
+	index      []int
 }
 
 // fieldsOf lists the keys of a struct in order; embedded structs are part of it.
@@ -38,7 +40,7 @@ func fieldsOf(t reflect.Type) []field {
 		default:
 			f := field{
 				name: name, doc: sf.Tag.Get("doc"), def: sf.Tag.Get("default"),
-				secret: sf.Tag.Get("secret") == "true", typ: sf.Type, index: sf.Index,
+				secret: sf.Tag.Get("secret") != "", firstShown: sf.Tag.Get("secret") == "arguments", typ: sf.Type, index: sf.Index,
 			}
 			if enum := sf.Tag.Get("enum"); enum != "" {
 				f.enum = strings.Split(enum, ",")

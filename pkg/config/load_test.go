@@ -135,7 +135,7 @@ func TestBadInput(t *testing.T) {
 		{"number for a text", "vod:\n  credentials:\n    profile: 0123", nil, []string{`vodrelay.yaml:3: vod.credentials.profile: 0123: must be a text: write "0123"`}},
 		{"yes", "sinks:\n  - {type: file, path: /tmp/x, sync: yes}", nil, []string{`vodrelay.yaml:2: sinks[0] (file).sync: "yes": must be true or false`}},
 		{"one for a list", "vod: {sub_app_ids: 5}", nil, []string{`vodrelay.yaml:1: vod.sub_app_ids: must be a list: write [5]`}},
-		{"text for a list", "sinks: [{type: exec, command: /bin/true}]", nil, []string{`vodrelay.yaml:1: sinks[0] (exec).command: must be a list: write [/bin/true]`}},
+		{"text for a list", "sinks: [{type: exec, command: /bin/true}]", nil, []string{`vodrelay.yaml:1: sinks[0] (exec).command: must be a list: put it in brackets`}},
 		{"empty item", "vod: {sub_app_ids: [1, ~]}", nil, []string{`vodrelay.yaml:1: vod.sub_app_ids[1]: is empty: write a value or remove the item`}},
 		{"list for a text", "vod: {endpoint: [a]}", nil, []string{`vodrelay.yaml:1: vod.endpoint: must be a text: put it in quotes`}},
 		{"word for a section", "relay: fast", nil, []string{`vodrelay.yaml:1: relay: must hold keys with values: max_in_hand, confirm, stop_grace`}},

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/vodrelay/vodrelay/pkg/redact"
 	"github.com/vodrelay/vodrelay/pkg/safetext"
 )
 
@@ -150,7 +151,7 @@ func (r *report) err() error {
 	var all Errors
 	told := map[Error]bool{}
 	for _, f := range r.found {
-		e := Error{Where: f.at.String(), Key: r.named(f.path), Text: f.text}
+		e := Error{Where: f.at.String(), Key: redact.Text(r.named(f.path)), Text: redact.Quoted(f.text)}
 		if !told[e] {
 			told[e] = true
 			all = append(all, e)
@@ -162,7 +163,7 @@ func (r *report) err() error {
 // named is the path with the sink's name: sinks[0] (site).url.
 func (r *report) named(path string) string {
 	end := strings.IndexByte(path, ']') + 1
-	if name := r.names[path[:end]]; name != "" {
+	if name := redact.Value(r.names[path[:end]]); name != "" {
 		return path[:end] + " (" + name + ")" + path[end:]
 	}
 	return path
@@ -194,8 +195,8 @@ func lines(err error) []string {
 	return all
 }
 
-// quote shows a value, shortened.
+// quote shows a value, shortened, without what is secret in an address.
 func quote(s string) string {
 	const longest = 80
-	return safetext.Quote(s, longest)
+	return safetext.Quote(redact.Value(s), longest)
 }

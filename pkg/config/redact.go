@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"net/url"
 	"reflect"
 	"regexp"
 	"slices"
@@ -15,12 +14,12 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/vodrelay/vodrelay/pkg/redact"
 )
 
-const hidden = "***"
-
 // Redacted is the effective configuration with every key, as "yaml" (or "text") or "json". Secrets are
-// shown as ***, also those in addresses. What it prints is a configuration again, once the secrets are put
+// shown as ***, and addresses as https://host/***. What it prints is a configuration again, once these are put
 // back.
 func (c *Config) Redacted(format string) ([]byte, error) {
 	tree := show(reflect.ValueOf(c).Elem())
@@ -106,7 +105,7 @@ func showValue(v reflect.Value, f field) *yaml.Node {
 	case t.Kind() == reflect.Slice:
 		list := &yaml.Node{Kind: yaml.SequenceNode, Style: yaml.FlowStyle}
 		for i := range v.Len() {
-			list.Content = append(list.Content, showWord(v.Index(i), f.secret))
+			list.Content = append(list.Content, showWord(v.Index(i), f.secret && (i > 0 || !f.firstShown)))
 		}
 		return list
 	case t.Kind() == reflect.Map:
@@ -129,15 +128,15 @@ func showWord(v reflect.Value, secret bool) *yaml.Node {
 		if err != nil {
 			s = []byte(err.Error())
 		}
-		return word("!!str", redact(string(s), secret))
+		return word("!!str", shown(string(s), secret))
 	}
 	switch value := v.Interface(); {
 	case v.Type() == durationType:
 		return word("!!str", duration(value.(time.Duration)))
 	case v.Kind() == reflect.String:
-		return word("!!str", redact(v.String(), secret))
+		return word("!!str", shown(v.String(), secret))
 	case secret:
-		return word("!!str", hidden)
+		return word("!!str", redact.Hidden)
 	case v.Kind() == reflect.Bool:
 		return word("", strconv.FormatBool(v.Bool()))
 	case v.CanFloat():
@@ -165,58 +164,20 @@ func duration(d time.Duration) string {
 	return s
 }
 
-var (
-	assignment  = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*=`)
-	secretParam = regexp.MustCompile(`(?i)(token|key|secret|sign|pass|auth|credential)`)
-)
+var assignment = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*=`)
 
-// redact hides a secret, but for the name in NAME=value; and what is secret in an address.
-func redact(s string, secret bool) string {
+// shown is a value without what is secret in it: all of a secret, but for the name in NAME=value, and what stands in an
+// address besides its host.
+func shown(s string, secret bool) string {
 	switch {
 	case s == "":
 		return ""
 	case secret && assignment.MatchString(s):
-		return assignment.FindString(s) + hidden
+		return assignment.FindString(s) + redact.Hidden
 	case secret:
-		return hidden
-	case strings.Contains(s, "://"):
-		return redactURL(s)
+		return redact.Hidden
 	}
-	return s
-}
-
-// redactURL hides user names and passwords, and the values of parameters that are often secret.
-func redactURL(s string) string {
-	scheme, rest, _ := strings.Cut(s, "://")
-	u, err := url.Parse(s)
-	if err != nil { // not an address, but perhaps a password with characters that do not belong there
-		if i := strings.LastIndexByte(rest, '@'); i >= 0 {
-			return scheme + "://" + hidden + rest[i:]
-		}
-		return s
-	}
-	if u.User != nil {
-		host := strings.IndexAny(rest, "/?#")
-		if host < 0 {
-			host = len(rest)
-		}
-		rest = hidden + rest[strings.LastIndexByte(rest[:host], '@'):]
-	}
-	before, query, found := strings.Cut(rest, "?")
-	if !found {
-		return scheme + "://" + rest
-	}
-	query, fragment, _ := strings.Cut(query, "#")
-	params := strings.Split(query, "&")
-	for i, param := range params {
-		if name, value, _ := strings.Cut(param, "="); value != "" && secretParam.MatchString(name) {
-			params[i] = name + "=" + hidden
-		}
-	}
-	if fragment != "" {
-		fragment = "#" + fragment
-	}
-	return scheme + "://" + before + "?" + strings.Join(params, "&") + fragment
+	return redact.Value(s)
 }
 
 // appendJSON writes a tree as JSON, with the keys in their order.

@@ -45,8 +45,7 @@ func TestRedacted(t *testing.T) {
 	} {
 		require.NotContains(t, shown, "canary")
 		require.NotContains(t, shown, "user:")
-		shown = strings.ReplaceAll(shown, `\u0026`, "&")
-		require.Contains(t, shown, "https://***@example.com/vod?access_token=***&kind=all")
+		require.Contains(t, shown, "https://***@example.com/***")
 	}
 	for _, line := range []string{
 		"    secret_id: AKID", "    secret_key: '***'", "  proxy: '***'", "  endpoint: https://example.com",
@@ -66,7 +65,8 @@ vod: {sub_app_ids: [18446744073709551615], rate_limit: 0.25, pull_timeout: 6.5s}
 processors: [{set: {FileId: 'payload.FileId ?? "no"', Name: "nil"}}]
 sinks:
   - {type: file, path: "/tmp/1: 2 #", name: "1e3", when: 'type == "a" || type == "\u2028"'}
-  - {type: exec, command: ["true", "12", "", "a\nb", "~"]}
+  - {type: exec, command: ["true"]}
+  - {type: knative, url: "https://example.com", extensions: {a: "12", b: "a\u2028b", c: "~"}}
 `)
 	require.NoError(t, err)
 	for _, format := range []string{"yaml", "json"} {
@@ -76,26 +76,6 @@ sinks:
 		require.NoError(t, err, string(text))
 		require.Equal(t, want, got)
 	}
-}
-
-func TestRedactURL(t *testing.T) {
-	for in, want := range map[string]string{
-		"https://example.com/a@b":               "https://example.com/a@b",
-		"https://u@example.com":                 "https://***@example.com",
-		"https://u:p@example.com/x?y=z#f":       "https://***@example.com/x?y=z#f",
-		"https://u:p%40@example.com/?q":         "https://***@example.com/?q",
-		"https://u:p/ss@example.com/":           "https://***@example.com/",
-		"https://u:p%zz@example.com/":           "https://***@example.com/",
-		"socks5://u:p@h:1080":                   "socks5://***@h:1080",
-		"https://h/?key=a&KEY=b&page=2&sign=":   "https://h/?key=***&KEY=***&page=2&sign=",
-		"https://h/robot/send?access_token=a#b": "https://h/robot/send?access_token=***#b",
-		"https://u:p@h/?x=1&token=a;b":          "https://***@h/?x=1&token=***",
-		"no address":                            "no address",
-	} {
-		require.Equal(t, want, redact(in, false), in)
-	}
-	require.Equal(t, "***", redact("x", true))
-	require.Equal(t, "", redact("", true))
 }
 
 // TestSecretsStayOutOfErrors puts every secret of every component in the wrong type and shape.

@@ -31,6 +31,9 @@ func object(fields []field) schema {
 	for _, f := range fields {
 		property := describe(f.typ, f)
 		property["description"] = f.doc
+		if f.secret {
+			property["writeOnly"] = true // is not shown again: config show hides it
+		}
 		properties[f.name] = property
 	}
 	return schema{"type": "object", "properties": properties, "additionalProperties": false}

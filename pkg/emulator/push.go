@@ -196,7 +196,7 @@ func checkURL(text string) error {
 	if text == "" || err == nil && u.Host != "" && oneOf(u.Scheme, "http", "https") {
 		return nil
 	}
-	return fmt.Errorf("%q is not an address to post to, write http://host:port/path", clip(text))
+	return errors.New("this is not an address to post to, write http://host:port/path")
 }
 
 // SetNotification changes where an application's events are posted in PUSH mode, and the key that signs

@@ -6,22 +6,23 @@ import (
 	"time"
 
 	"github.com/vodrelay/vodrelay/pkg/event"
+	"github.com/vodrelay/vodrelay/pkg/redact"
 	"github.com/vodrelay/vodrelay/pkg/retry"
 )
 
-// Recover makes a panic of s an error of the event, a *PanicError.
+// Recover makes a panic of s an error of the event, a *PanicError. No error of s shows a secret of its configuration.
 func Recover(s Sink) Sink { return &recovering{s} }
 
 type recovering struct{ Sink }
 
 func (r *recovering) Send(ctx context.Context, e event.Event) (err error) {
 	defer recoverTo(&err)
-	return r.Sink.Send(ctx, e)
+	return redact.Error(r.Sink.Send(ctx, e))
 }
 
 func (r *recovering) Close(ctx context.Context) (err error) {
 	defer recoverTo(&err)
-	return r.Sink.Close(ctx)
+	return redact.Error(r.Sink.Close(ctx))
 }
 
 // Timeout ends the context of one Send after d, or up to a hundredth of d earlier; 0 is no limit. It does not

@@ -15,6 +15,7 @@ import (
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 
+	"github.com/vodrelay/vodrelay/pkg/redact"
 	"github.com/vodrelay/vodrelay/pkg/retry"
 )
 
@@ -145,8 +146,9 @@ func explain(err error, secret string) error {
 		hint = diagnose(err).hint
 	}
 	if secret != "" && strings.Contains(err.Error(), secret) {
-		err = errors.New(strings.ReplaceAll(err.Error(), secret, "***")) // not wrapped: what is inside shows it
+		err = errors.New(strings.ReplaceAll(err.Error(), secret, redact.Hidden)) // not wrapped: what is inside shows it
 	}
+	err = redact.Error(err)
 	err = fmt.Errorf("store: %w", err)
 	if hint != "" {
 		err = retry.WithHint(err, hint)

@@ -10,6 +10,8 @@ import (
 	"github.com/tencentcloud/tencentcloud-sdk-go/tencentcloud/common"
 	tchttp "github.com/tencentcloud/tencentcloud-sdk-go/tencentcloud/common/http"
 	"github.com/tencentcloud/tencentcloud-sdk-go/tencentcloud/common/profile"
+
+	"github.com/vodrelay/vodrelay/pkg/redact"
 	"github.com/vodrelay/vodrelay/pkg/retry"
 	"github.com/vodrelay/vodrelay/pkg/safetext"
 	"golang.org/x/sync/semaphore"
@@ -101,7 +103,7 @@ func call(ctx context.Context, sdk *common.Client, req tchttp.Request, replyWith
 		e.Message, at.hint = noAPI(ex, shape)
 		return nil, classify(e, at)
 	}
-	e.Code, e.Message, e.requestID = safetext.Line(r.code, 128), safetext.Line(r.message, maxMessage), safetext.Line(r.requestID, 128)
+	e.Code, e.Message, e.requestID = safetext.Line(r.code, 128), safetext.Line(redact.Text(r.message), maxMessage), safetext.Line(r.requestID, 128)
 	return nil, classify(e, at)
 }
 

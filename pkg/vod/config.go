@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/vodrelay/vodrelay/pkg/redact"
 )
 
 // Config is where the queue is and how it is asked.
@@ -132,7 +134,7 @@ func (e endpoint) loopback() bool {
 // parseEndpoint reads scheme://host:port, or a bare host, which gets https.
 func parseEndpoint(s, example string) (endpoint, error) {
 	fail := func(remedy string) (endpoint, error) {
-		return endpoint{}, fmt.Errorf("%q: %s, write for example %s", s, remedy, example)
+		return endpoint{}, fmt.Errorf("%q: %s, write for example %s", redact.Address(s), remedy, example)
 	}
 	text := s
 	if !strings.Contains(text, "://") {

@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/vodrelay/vodrelay/pkg/redact"
 	"github.com/vodrelay/vodrelay/pkg/safetext"
 )
 
@@ -95,7 +96,7 @@ func describe(err error, ex *exchange) (text, hint string) {
 		text = after
 	}
 	text, _, _ = strings.Cut(text, `"`) // what follows quotes the server
-	return strings.TrimRight(safetext.Line(numbers.ReplaceAllString(text, "N"), 120), ": "), ""
+	return strings.TrimRight(safetext.Line(numbers.ReplaceAllString(redact.Text(text), "N"), 120), ": "), ""
 }
 
 // neverSent reports an exchange that failed before there was a connection to send the request over.

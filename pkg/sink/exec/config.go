@@ -11,7 +11,7 @@ import (
 
 // Config is what the sink's own keys say.
 type Config struct {
-	Command   []string      `mapstructure:"command" doc:"The program and its arguments, one list item each, such as [/usr/local/bin/on-upload, --quiet]. No shell is involved; for one write [sh, -c, \"...\"]. Status 0 accepts the event, 65 makes it a dead letter, after every other one it is sent again."`
+	Command   []string      `mapstructure:"command" secret:"arguments" doc:"The program and its arguments, one list item each, such as [/usr/local/bin/on-upload, --quiet]. No shell is involved; for one write [sh, -c, \"...\"]. Status 0 accepts the event, 65 makes it a dead letter, after every other one it is sent again."`
 	Dir       string        `mapstructure:"dir" doc:"Directory in which the command runs. Empty: vodrelay's own."`
 	Env       []string      `mapstructure:"env" secret:"true" doc:"Variables for the command besides PATH, HOME, USER, LANG, LC_ALL, TZ and TMPDIR, which it inherits: NAME=value, or only NAME to inherit that one too."`
 	Format    event.Format  `mapstructure:"format" enum:"callback,cloudevents" default:"callback" doc:"Form of the event on standard input: callback (the body of VOD's normal callback) or cloudevents (a CloudEvents 1.0 object in JSON)."`
@@ -29,11 +29,11 @@ func (c Config) Validate() error {
 	if len(c.Command) == 0 || c.Command[0] == "" {
 		errs = append(errs, errors.New("command: []: name a program, such as [/usr/local/bin/on-upload]"))
 	} else if len(c.Command) == 1 && strings.ContainsAny(c.Command[0], " \t|;&") {
-		errs = append(errs, fmt.Errorf("command: [%[1]q]: is one program with this name; write each argument as an item of its own, or use [sh, -c, %[1]q]", c.Command[0]))
+		errs = append(errs, fmt.Errorf("command: %q and what follows it, all in one item, is one program with this name; write each argument as an item of its own, or use [sh, -c, \"...\"]", firstWord(c.Command[0])))
 	}
 	for _, argument := range c.Command {
 		if strings.ContainsRune(argument, 0) {
-			errs = append(errs, fmt.Errorf("command: %q: must not contain a NUL character", argument))
+			errs = append(errs, errors.New("command: no item may contain a NUL character"))
 		}
 	}
 	for _, setting := range c.Env {
@@ -59,4 +59,10 @@ func (c Config) Validate() error {
 		errs = append(errs, fmt.Errorf("kill_grace: %s: must be between 10ms and 10s", c.KillGrace))
 	}
 	return errors.Join(errs...)
+}
+
+// firstWord is what may be shown of a whole command line: arguments can be secret.
+func firstWord(line string) string {
+	word, _, _ := strings.Cut(strings.TrimSpace(line), " ")
+	return strings.TrimRight(word, "\t|;&")
 }

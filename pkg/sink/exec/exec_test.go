@@ -333,10 +333,10 @@ func TestCheckRunsNothing(t *testing.T) {
 func TestValidate(t *testing.T) {
 	for want, change := range map[string]func(*Config){
 		`command: []: name a program, such as [/usr/local/bin/on-upload]`: func(c *Config) { c.Command = nil },
-		`command: ["run --now"]: is one program with this name; write each argument as an item of its own, or use [sh, -c, "run --now"]`: func(c *Config) {
+		`command: "run" and what follows it, all in one item, is one program with this name; write each argument as an item of its own, or use [sh, -c, "..."]`: func(c *Config) {
 			c.Command = []string{"run --now"}
 		},
-		`command: "a\x00": must not contain a NUL character`:                                              func(c *Config) { c.Command = []string{"sh", "a\x00"} },
+		`command: no item may contain a NUL character`:                                                    func(c *Config) { c.Command = []string{"sh", "a\x00"} },
 		`env: an item has no name: write NAME=value`:                                                      func(c *Config) { c.Env = []string{"=secret"} },
 		`env: "A": must not contain a NUL character`:                                                      func(c *Config) { c.Env = []string{"A=secret\x00"} },
 		`env: "VOD_FILE_ID": VOD_ is kept for the fields of the event, choose another name`:               func(c *Config) { c.Env = []string{"VOD_FILE_ID=secret"} },

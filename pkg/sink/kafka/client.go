@@ -3,6 +3,7 @@ package kafka
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"sync"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/vodrelay/vodrelay/pkg/internal/secretfile"
+	"github.com/vodrelay/vodrelay/pkg/redact"
 )
 
 const (
@@ -252,7 +254,7 @@ func fields(pairs []any) []zap.Field {
 	list := make([]zap.Field, 0, len(pairs)/2)
 	for i := 0; i+1 < len(pairs); i += 2 {
 		if name, ok := pairs[i].(string); ok {
-			list = append(list, zap.Any(name, pairs[i+1]))
+			list = append(list, zap.String(name, redact.Text(fmt.Sprint(pairs[i+1]))))
 		}
 	}
 	return list

@@ -14,6 +14,7 @@ import (
 	"github.com/vodrelay/vodrelay/pkg/event"
 	"github.com/vodrelay/vodrelay/pkg/expression"
 	"github.com/vodrelay/vodrelay/pkg/internal/secretfile"
+	"github.com/vodrelay/vodrelay/pkg/redact"
 	"github.com/vodrelay/vodrelay/pkg/sink/internal/eventname"
 	"github.com/vodrelay/vodrelay/pkg/sink/internal/tlsconf"
 )
@@ -25,7 +26,7 @@ type Config struct {
 	TopicExpression  string            `mapstructure:"topic_expression" doc:"Expression of each event's topic, instead of topic, such as type == \"NewFileUpload\" ? \"uploads\" : \"others\". Its topics must exist. One that begins with _, as internal topics do, is the event's fault: a dead letter."`
 	Key              string            `mapstructure:"key" default:"subject != \"\" ? subject : id" doc:"Expression of each record's key. Records of one key go to one partition and keep their order; by default it is the FileId, else the TaskId, else the event's ID. Empty, or empty for an event: no key, the partitions take turns."`
 	Format           event.Format      `mapstructure:"format" enum:"callback,cloudevents,cloudevents-binary" default:"callback" doc:"Form of the record's value: callback (what VOD's normal callback would POST), cloudevents (a CloudEvents 1.0 object in JSON) or cloudevents-binary (the callback body, attributes in ce_ headers)."`
-	Headers          map[string]string `mapstructure:"headers" doc:"Further headers of each record, name to value."`
+	Headers          map[string]string `mapstructure:"headers" secret:"true" doc:"Further headers of each record, name to value."`
 	Compression      string            `mapstructure:"compression" enum:"none,gzip,snappy,lz4,zstd" default:"snappy" doc:"Compression of the batches. zstd needs Kafka 2.1 or newer."`
 	ClientID         string            `mapstructure:"client_id" default:"vodrelay" doc:"Name of this client in the brokers' logs, metrics and quotas."`
 	SecurityProtocol string            `mapstructure:"security_protocol" enum:"PLAINTEXT,SSL,SASL_PLAINTEXT,SASL_SSL" default:"PLAINTEXT" doc:"Whether connections use TLS (SSL, SASL_SSL) and log in (SASL_PLAINTEXT, SASL_SSL)."`
@@ -88,7 +89,7 @@ func (c Config) Validate() error {
 	}
 	for _, broker := range c.Brokers {
 		if err := validateBroker(broker); err != nil {
-			fail("brokers: %q: %w", broker, err)
+			fail("brokers: %q: %w", redact.Address(broker), err)
 		}
 	}
 	_, err := c.expressions()
@@ -187,6 +188,9 @@ func (c SASLConfig) validate() error {
 func validateBroker(broker string) error {
 	if strings.Contains(broker, "://") {
 		return errors.New("takes no scheme: write host:port, and say with security_protocol whether to use TLS")
+	}
+	if strings.Contains(broker, "@") {
+		return errors.New("takes no user and password: write host:port, and keep them in the section sasl")
 	}
 	host, port, err := net.SplitHostPort(broker)
 	if err != nil { // without a port

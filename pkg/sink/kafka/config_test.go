@@ -21,7 +21,7 @@ func TestValidate(t *testing.T) {
 		"brokers: []: name at least one, such as [kafka-1:9092]":                                                                                               func(c *Config) { c.Brokers = nil },
 		`brokers: "kafka://a:9092": takes no scheme: write host:port, and say with security_protocol whether to use TLS`:                                       func(c *Config) { c.Brokers = []string{"kafka://a:9092"} },
 		`brokers: "a:9092,b:9092": write host:port, such as kafka-1:9092, one in each entry`:                                                                   func(c *Config) { c.Brokers = []string{"a:9092,b:9092"} },
-		`brokers: "a:b": write host:port, such as kafka-1:9092, one in each entry`:                                                                             func(c *Config) { c.Brokers = []string{"a:b"} },
+		`brokers: "***": write host:port, such as kafka-1:9092, one in each entry`:                                                                             func(c *Config) { c.Brokers = []string{"a:b"} },
 		`brokers: "": write host:port, such as kafka-1:9092, one in each entry`:                                                                                func(c *Config) { c.Brokers = []string{"[::1]:9092", "a", "::1", ""} },
 		`topic: "": name the topic, such as vod-events`:                                                                                                        func(c *Config) { c.Topic = "" },
 		`topic: "a b": is not a topic: it has 1 to 249 letters, digits, dots, dashes and underscores`:                                                          func(c *Config) { c.Topic = "a b" },

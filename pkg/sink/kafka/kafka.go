@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"sync/atomic"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -22,6 +21,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/vodrelay/vodrelay/pkg/event"
+	"github.com/vodrelay/vodrelay/pkg/redact"
 	"github.com/vodrelay/vodrelay/pkg/retry"
 	"github.com/vodrelay/vodrelay/pkg/sink/internal/renew"
 	"github.com/vodrelay/vodrelay/pkg/sink/internal/tlsconf"
@@ -59,7 +59,7 @@ func New(cfg Config, log *zap.Logger) (*Sink, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Sink{cfg: cfg, brokers: strings.Join(cfg.Brokers, ","), log: log, health: &health{connectTimeout: cfg.ConnectTimeout}, flights: newFlights()}
+	s := &Sink{cfg: cfg, brokers: redact.Addresses(cfg.Brokers), log: log, health: &health{connectTimeout: cfg.ConnectTimeout}, flights: newFlights()}
 	var err error
 	if s.expressions, err = cfg.expressions(); err != nil {
 		return nil, err

@@ -13,6 +13,7 @@ import (
 	"github.com/vodrelay/vodrelay/pkg/event"
 	"github.com/vodrelay/vodrelay/pkg/expression"
 	"github.com/vodrelay/vodrelay/pkg/internal/secretfile"
+	"github.com/vodrelay/vodrelay/pkg/redact"
 	"github.com/vodrelay/vodrelay/pkg/sink/internal/eventname"
 	"github.com/vodrelay/vodrelay/pkg/sink/internal/tlsconf"
 )
@@ -25,7 +26,7 @@ type Config struct {
 	Stream            string            `mapstructure:"stream" doc:"Stream that must take the events; another one that does is an error. Empty: any stream."`
 	CreateStream      CreateConfig      `mapstructure:"create_stream" doc:"Whether to create the stream, if it does not exist; one that does is never changed."`
 	Format            event.Format      `mapstructure:"format" enum:"callback,cloudevents,cloudevents-binary" default:"callback" doc:"Form of the message: callback (what VOD's normal callback would POST), cloudevents (a CloudEvents 1.0 object in JSON) or cloudevents-binary (the callback body, attributes in ce- headers)."`
-	Headers           map[string]string `mapstructure:"headers" doc:"Further headers of each message, name to value. Letter case matters."`
+	Headers           map[string]string `mapstructure:"headers" secret:"true" doc:"Further headers of each message, name to value. Letter case matters."`
 	CredentialsFile   string            `mapstructure:"credentials_file" doc:"Path of a .creds file, as nsc and NATS accounts give them. Read again at each connection, as every file of this sink."`
 	NKeyFile          string            `mapstructure:"nkey_file" doc:"Path of a file with the seed of an NKey, SU..."`
 	Username          string            `mapstructure:"username" doc:"Name of the user."`
@@ -103,18 +104,18 @@ func (c Config) Validate() error {
 	return errors.Join(append(errs, c.validateLogin(), err)...)
 }
 
-// validateServer shows nothing of a server that has a password in it.
 func validateServer(server string) error {
 	u, err := url.Parse(server)
+	shown := redact.Address(server)
 	switch {
 	case strings.Contains(server, "@"):
-		return errors.New("(hidden): must hold no user and password: use username and password_file, or token_file")
+		return fmt.Errorf("%q: must hold no user and password: use username and password_file, or token_file", shown)
 	case !strings.Contains(server, "://"):
-		return fmt.Errorf("%q: needs a scheme, write nats://%s", server, server)
+		return fmt.Errorf("%q: needs a scheme, write nats://%s", shown, shown)
 	case err != nil || u.Hostname() == "" || strings.Contains(server, ","):
-		return fmt.Errorf("%q: write nats://host:4222, one in each entry", server)
+		return fmt.Errorf("%q: write nats://host:4222, one in each entry", redact.Addresses(strings.Split(server, ",")))
 	case !slices.Contains([]string{"nats", "tls", "ws", "wss"}, u.Scheme):
-		return fmt.Errorf("%q: must start with nats://, tls://, ws:// or wss://", server)
+		return fmt.Errorf("%q: must start with nats://, tls://, ws:// or wss://", shown)
 	}
 	return nil
 }

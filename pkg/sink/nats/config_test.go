@@ -20,7 +20,7 @@ func TestValidate(t *testing.T) {
 		`servers: "nats-1:4222": needs a scheme, write nats://nats-1:4222`:                                       func(c *Config) { c.Servers = []string{"nats-1:4222"} },
 		`servers: "http://a": must start with nats://, tls://, ws:// or wss://`:                                  func(c *Config) { c.Servers = []string{"http://a"} },
 		`servers: "nats://a,nats://b": write nats://host:4222, one in each entry`:                                func(c *Config) { c.Servers = []string{"nats://a,nats://b"} },
-		"servers: (hidden): must hold no user and password: use username and password_file, or token_file":       func(c *Config) { c.Servers = []string{"nats://u:s3cret@a"} },
+		`servers: "nats://***@a": must hold no user and password: use username and password_file, or token_file`: func(c *Config) { c.Servers = []string{"nats://u:s3cret@a"} },
 		`subject: "": name the subject, such as vod.events`:                                                      func(c *Config) { c.Subject = "" },
 		`subject: "vod.>": is not a subject: it is words with dots between, without spaces, * and >`:             func(c *Config) { c.Subject = "vod.>" },
 		`subject: "a..b": is not a subject: it is words with dots between, without spaces, * and >`:              func(c *Config) { c.Subject = "a..b" },

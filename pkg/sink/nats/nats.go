@@ -8,7 +8,6 @@ package nats
 import (
 	"context"
 	"errors"
-	"strings"
 	"sync/atomic"
 
 	"github.com/nats-io/nats.go"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/vodrelay/vodrelay/pkg/event"
 	"github.com/vodrelay/vodrelay/pkg/expression"
+	"github.com/vodrelay/vodrelay/pkg/redact"
 	"github.com/vodrelay/vodrelay/pkg/retry"
 	"github.com/vodrelay/vodrelay/pkg/sink/internal/ceheader"
 	"github.com/vodrelay/vodrelay/pkg/sink/internal/eventname"
@@ -52,7 +52,7 @@ func New(cfg Config, log *zap.Logger) (*Sink, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Sink{cfg: cfg, servers: strings.Join(cfg.Servers, ","), log: log, ensuring: make(chan struct{}, 1)}
+	s := &Sink{cfg: cfg, servers: redact.Addresses(cfg.Servers), log: log, ensuring: make(chan struct{}, 1)}
 	var err error
 	if s.subject, err = cfg.subject(); err != nil {
 		return nil, err

@@ -11,6 +11,7 @@ import (
 	"github.com/vodrelay/vodrelay/pkg/event"
 	"github.com/vodrelay/vodrelay/pkg/expression"
 	"github.com/vodrelay/vodrelay/pkg/internal/secretfile"
+	"github.com/vodrelay/vodrelay/pkg/redact"
 	"github.com/vodrelay/vodrelay/pkg/sink/internal/neterr"
 	"github.com/vodrelay/vodrelay/pkg/sink/internal/tlsconf"
 )
@@ -30,7 +31,7 @@ type Config struct {
 	RoutingKey           string            `mapstructure:"routing_key" doc:"Routing key of all events; the name of the queue with the default exchange. It can be empty for exchanges that do not look at it (fanout, headers)."`
 	RoutingKeyExpression string            `mapstructure:"routing_key_expression" doc:"Expression of each event's routing key, instead of routing_key, such as \"vod.\" + type. One that begins with amq. is the event's fault: a dead letter."`
 	Format               event.Format      `mapstructure:"format" enum:"callback,cloudevents,cloudevents-binary" default:"callback" doc:"Form of the message's body: callback (what VOD's normal callback would POST), cloudevents (a CloudEvents 1.0 object in JSON) or cloudevents-binary (the callback body, attributes in headers cloudEvents_...)."`
-	Headers              map[string]string `mapstructure:"headers" doc:"Further headers of each message, name to value."`
+	Headers              map[string]string `mapstructure:"headers" secret:"true" doc:"Further headers of each message, name to value."`
 	Heartbeat            time.Duration     `mapstructure:"heartbeat" default:"10s" doc:"How often both sides show that they are there, such as 10s; a connection that is silent for one and a half times as long is given up. 1s to 10m; the broker can make it shorter."`
 	ConnectTimeout       time.Duration     `mapstructure:"connect_timeout" default:"10s" doc:"Longest time to connect to one node, such as 10s, TLS and login included. More than 0; a refused login takes 3s to be told."`
 }
@@ -61,7 +62,7 @@ func (c Config) Validate() error {
 	}
 	for _, address := range c.Addresses {
 		if _, err := c.hostPort(address); err != nil {
-			fail("addresses: %q: %w", address, err)
+			fail("addresses: %q: %w", redact.Address(address), err)
 		}
 	}
 	if c.VHost == "" || len(c.VHost) > maxShort {

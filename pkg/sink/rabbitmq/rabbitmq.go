@@ -17,13 +17,13 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
-	"strings"
 	"sync"
 
 	"go.uber.org/zap"
 
 	"github.com/vodrelay/vodrelay/pkg/event"
 	"github.com/vodrelay/vodrelay/pkg/internal/secretfile"
+	"github.com/vodrelay/vodrelay/pkg/redact"
 	"github.com/vodrelay/vodrelay/pkg/sink/internal/renew"
 	"github.com/vodrelay/vodrelay/pkg/sink/internal/tlsconf"
 )
@@ -60,7 +60,7 @@ func New(cfg Config, log *zap.Logger) (*Sink, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Sink{cfg: cfg, brokers: strings.Join(cfg.Addresses, ","), log: log}
+	s := &Sink{cfg: cfg, brokers: redact.Addresses(cfg.Addresses), log: log}
 	var err error
 	if s.expressions, err = cfg.expressions(); err != nil {
 		return nil, err

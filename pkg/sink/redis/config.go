@@ -9,6 +9,7 @@ import (
 	"github.com/vodrelay/vodrelay/pkg/event"
 	"github.com/vodrelay/vodrelay/pkg/expression"
 	"github.com/vodrelay/vodrelay/pkg/internal/secretfile"
+	"github.com/vodrelay/vodrelay/pkg/redact"
 	"github.com/vodrelay/vodrelay/pkg/sink/internal/neterr"
 	"github.com/vodrelay/vodrelay/pkg/sink/internal/tlsconf"
 )
@@ -121,7 +122,7 @@ func (c Config) validateServers() error {
 			continue
 		}
 		if _, err := c.hostPort(address); err != nil {
-			fail("addresses: %q: %w", address, err)
+			fail("addresses: %q: %w", redact.Address(address), err)
 		}
 	}
 	switch {

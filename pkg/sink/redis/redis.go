@@ -17,7 +17,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
@@ -26,6 +25,7 @@ import (
 
 	"github.com/vodrelay/vodrelay/pkg/event"
 	"github.com/vodrelay/vodrelay/pkg/expression"
+	"github.com/vodrelay/vodrelay/pkg/redact"
 	"github.com/vodrelay/vodrelay/pkg/sink/internal/group"
 	"github.com/vodrelay/vodrelay/pkg/sink/internal/renew"
 	"github.com/vodrelay/vodrelay/pkg/sink/internal/tlsconf"
@@ -77,7 +77,7 @@ func New(cfg Config, log *zap.Logger) (*Sink, error) {
 	}
 	s := &Sink{
 		cfg:     cfg,
-		servers: strings.Join(cfg.Addresses, ","),
+		servers: redact.Addresses(cfg.Addresses),
 		key:     key,
 		log:     log,
 		clients: &clients{

@@ -11,6 +11,7 @@ import (
 
 	"github.com/vodrelay/vodrelay/pkg/event"
 	"github.com/vodrelay/vodrelay/pkg/internal/secretfile"
+	"github.com/vodrelay/vodrelay/pkg/redact"
 	"github.com/vodrelay/vodrelay/pkg/sink/internal/tlsconf"
 )
 
@@ -113,12 +114,12 @@ func (c Config) validateHeaders(target *url.URL) error {
 	return errors.Join(errs...)
 }
 
-// parseURL reads the key url. Its error shows neither a password nor a query, which may hold a token.
+// parseURL reads the key url. Its error shows the host alone.
 func parseURL(text string) (*url.URL, error) {
 	if text == "" {
 		return nil, errors.New(`url: "": name the endpoint, such as https://example.com/vod`)
 	}
-	shown := hide(text)
+	shown := redact.Address(text)
 	target, err := url.Parse(text)
 	switch {
 	case !strings.Contains(text, "://"):
@@ -133,23 +134,6 @@ func parseURL(text string) (*url.URL, error) {
 	return target, nil
 }
 
-// hide removes what may be secret in the text of a URL, even one that cannot be parsed.
-func hide(text string) string {
-	text, _, query := strings.Cut(text, "?")
-	text, _, fragment := strings.Cut(text, "#")
-	if at := strings.LastIndexByte(text, '@'); at >= 0 {
-		scheme := ""
-		if i := strings.Index(text, "://"); i >= 0 && i < at {
-			scheme = text[:i+len("://")]
-		}
-		text = scheme + "xxxxx" + text[at:]
-	}
-	if query || fragment {
-		text += "?xxxxx"
-	}
-	return text
-}
-
 // parseProxy returns nil for the environment's choice.
 func parseProxy(text string) (func(*http.Request) (*url.URL, error), error) {
 	switch text {
@@ -160,7 +144,7 @@ func parseProxy(text string) (func(*http.Request) (*url.URL, error), error) {
 	}
 	proxy, err := url.Parse(text)
 	if err != nil || proxy.Hostname() == "" || !slices.Contains([]string{"http", "https", "socks5", "socks5h"}, proxy.Scheme) {
-		return nil, fmt.Errorf("proxy: %q: write http://host:port, https://host:port, socks5://host:port or none", hide(text))
+		return nil, fmt.Errorf("proxy: %q: write http://host:port, https://host:port, socks5://host:port or none", redact.Address(text))
 	}
 	return http.ProxyURL(proxy), nil
 }

@@ -19,12 +19,12 @@ func TestValidate(t *testing.T) {
 	empty, bad, lines := write("empty", " \n"), write("bad", "whsec_%%"), write("lines", "a\nb")
 	for want, change := range map[string]func(*Config){
 		"": func(*Config) {},
-		`url: "": name the endpoint, such as https://example.com/vod`:                 func(c *Config) { c.URL = "" },
-		`url: "example.com": needs a scheme, write https://example.com`:               func(c *Config) { c.URL = "example.com" },
-		`url: "example.com:8080/x": needs a scheme, write https://example.com:8080/x`: func(c *Config) { c.URL = "example.com:8080/x" },
-		`url: "ftp://example.com": must start with https:// or http://`:               func(c *Config) { c.URL = "ftp://example.com" },
-		`url: "http:///x": has no host, write https://example.com/vod`:                func(c *Config) { c.URL = "http:///x" },
-		`url: "https://xxxxx@h:x/?xxxxx": cannot be parsed, write https://host/path with special characters percent-encoded`: func(c *Config) {
+		`url: "": name the endpoint, such as https://example.com/vod`:                     func(c *Config) { c.URL = "" },
+		`url: "example.com": needs a scheme, write https://example.com`:                   func(c *Config) { c.URL = "example.com" },
+		`url: "example.com:8080/***": needs a scheme, write https://example.com:8080/***`: func(c *Config) { c.URL = "example.com:8080/x" },
+		`url: "ftp://example.com": must start with https:// or http://`:                   func(c *Config) { c.URL = "ftp://example.com" },
+		`url: "http:///***": has no host, write https://example.com/vod`:                  func(c *Config) { c.URL = "http:///x" },
+		`url: "https://***": cannot be parsed, write https://host/path with special characters percent-encoded`: func(c *Config) {
 			c.URL = "https://u:s3cret@h:x/?s3cret"
 		},
 		`method: "GET": use POST, PUT or PATCH`:                                          func(c *Config) { c.Method = "GET" },
@@ -54,7 +54,7 @@ func TestValidate(t *testing.T) {
 		`tls.ca_file: "` + bad + `": has no certificate in PEM form; let the user that runs vodrelay read it`: func(c *Config) { c.TLS.CAFile = bad },
 		`tls.key_file: "": name the key of tls.cert_file`:                                                     func(c *Config) { c.TLS.CertFile = bad },
 		`tls.cert_file: "": name the certificate of tls.key_file`:                                             func(c *Config) { c.TLS.KeyFile = bad },
-		`proxy: "xxxxx@host": write http://host:port, https://host:port, socks5://host:port or none`:          func(c *Config) { c.Proxy = "u:s3cret@host" },
+		`proxy: "***@host": write http://host:port, https://host:port, socks5://host:port or none`:            func(c *Config) { c.Proxy = "u:s3cret@host" },
 	} {
 		cfg := DefaultConfig()
 		cfg.URL = "https://example.com/vod"

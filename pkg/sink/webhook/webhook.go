@@ -16,6 +16,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -26,6 +27,7 @@ import (
 	"github.com/vodrelay/vodrelay/pkg/event"
 	"github.com/vodrelay/vodrelay/pkg/internal/conns"
 	"github.com/vodrelay/vodrelay/pkg/internal/secretfile"
+	"github.com/vodrelay/vodrelay/pkg/redact"
 	"github.com/vodrelay/vodrelay/pkg/retry"
 	"github.com/vodrelay/vodrelay/pkg/safetext"
 	"github.com/vodrelay/vodrelay/pkg/sink/internal/ceheader"
@@ -228,19 +230,31 @@ func (s *Sink) logRefusal(req *http.Request, status int, id string, body []byte)
 	if entry == nil {
 		return
 	}
-	text := string(body)
-	for _, values := range req.Header { // an endpoint may well show the request that it does not like
+	entry.Write(zap.String("endpoint", s.origin), zap.Int("status", status), zap.String("event_id", id),
+		zap.String("body", safetext.Line(redact.Text(withoutRequest(string(body), req)), excerptBytes)))
+}
+
+// withoutRequest is the text of an endpoint without the parts of the request that can be secret: an endpoint may well
+// show the request that it does not like.
+func withoutRequest(text string, req *http.Request) string {
+	secrets := append(strings.Split(req.URL.RawQuery, "&"), req.URL.RequestURI(), req.URL.EscapedPath(), req.URL.Path, req.URL.RawQuery)
+	for _, values := range req.URL.Query() {
+		secrets = append(secrets, values...)
+	}
+	secrets = append(secrets, strings.Split(req.URL.EscapedPath(), "/")...)
+	for _, values := range req.Header {
 		for _, value := range values {
 			_, token, _ := strings.Cut(value, " ") // of "Bearer token"
-			for _, secret := range []string{value, token} {
-				if len(secret) >= 6 {
-					text = strings.ReplaceAll(text, secret, "xxxxx")
-				}
-			}
+			secrets = append(secrets, value, token)
 		}
 	}
-	entry.Write(zap.String("endpoint", s.origin), zap.Int("status", status), zap.String("event_id", id),
-		zap.String("body", safetext.Line(text, excerptBytes)))
+	slices.SortFunc(secrets, func(a, b string) int { return len(b) - len(a) }) // a part of another one does not spoil that
+	for _, secret := range secrets {
+		if len(secret) >= 6 {
+			text = strings.ReplaceAll(text, secret, redact.Hidden)
+		}
+	}
+	return text
 }
 
 // Check asks the endpoint for a HEAD of its URL, which carries no event and which most endpoints refuse in

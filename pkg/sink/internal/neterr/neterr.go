@@ -15,6 +15,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/vodrelay/vodrelay/pkg/redact"
 	"github.com/vodrelay/vodrelay/pkg/retry"
 	"github.com/vodrelay/vodrelay/pkg/safetext"
 	"github.com/vodrelay/vodrelay/pkg/sink/internal/tlsconf"
@@ -39,12 +40,15 @@ func HostPort(address, defaultPort, example string) (string, error) {
 	if strings.Contains(address, "://") {
 		return "", errors.New("takes no scheme: write host:port, and say with use_tls whether to use TLS")
 	}
+	if strings.Contains(address, "@") {
+		return "", errors.New("takes no user and password: write host:port, and keep them in their own keys")
+	}
 	host, port, err := net.SplitHostPort(address)
 	if err != nil { // without a port
 		host, port = strings.Trim(address, "[]"), defaultPort
 	}
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || host == "" ||
-		strings.ContainsAny(host, " ,/@") || strings.Contains(host, ":") && net.ParseIP(host) == nil {
+		strings.ContainsAny(host, " ,/") || strings.Contains(host, ":") && net.ParseIP(host) == nil {
 		return "", fmt.Errorf("write host:port, such as %s, one in each entry", example)
 	}
 	return net.JoinHostPort(host, port), nil
@@ -134,7 +138,7 @@ var (
 
 // Steady takes out of a text what changes from one time to the next, and what the other side said.
 func Steady(text string) string {
-	text = quoted.ReplaceAllString(text, `"..."`)
+	text = quoted.ReplaceAllString(redact.Text(text), `"..."`)
 	text = number.ReplaceAllString(text, "N")
 	return safetext.Line(text, 200)
 }
