@@ -16,6 +16,7 @@ import (
 	"github.com/vodrelay/vodrelay/pkg/app"
 	"github.com/vodrelay/vodrelay/pkg/config"
 	"github.com/vodrelay/vodrelay/pkg/relay"
+	"github.com/vodrelay/vodrelay/pkg/safetext"
 )
 
 func newDrain(p *program) *cobra.Command {
@@ -107,13 +108,14 @@ func drained(sum relay.Summary, stopped error) error {
 	case sum.Stopped && stopped != nil:
 		return left("stopped before the queue was empty: what is left comes at the next run")
 	case sum.Stopped:
-		return left("stopped after %d events as --max says, before the queue was empty: what is left comes at the next run", sum.Confirmed)
+		return left("stopped after %s as --max says, before the queue was empty: what is left comes at the next run", safetext.Count(sum.Confirmed, "event", "events"))
 	case sum.Left > 0:
-		return left("%d events are left in the queue: each failed twice; the reasons are above", sum.Left)
+		return left("%s left in the queue: each failed twice; the reasons are above", safetext.Count(sum.Left, "event is", "events are"))
 	case sum.Counted > 0:
 		return left("the polls bring no more events, but VOD still counts %d, a number that lags by up to three minutes: drain again, and look for other consumers of the queue", sum.Counted)
 	case sum.Waiting+sum.Dead > 0:
-		return &exitError{exitParked, fmt.Errorf("the queue is empty, but %d parcels wait to be sent again and %d are dead: see vodrelay parcels list", sum.Waiting, sum.Dead)}
+		return &exitError{exitParked, fmt.Errorf("the queue is empty, but %s to be sent again and %s: see vodrelay parcels list",
+			safetext.Count(sum.Waiting, "parcel waits", "parcels wait"), safetext.Count(sum.Dead, "is dead", "are dead"))}
 	}
 	return nil
 }
@@ -122,7 +124,7 @@ func drained(sum relay.Summary, stopped error) error {
 func unwanted(err error, events uint64) error {
 	var exit *exitError
 	if events > 0 && errors.As(err, &exit) {
-		return &exitError{exit.code, fmt.Errorf("%w; %d events were wanted by no sink, and confirmed", exit.err, events)}
+		return &exitError{exit.code, fmt.Errorf("%w; %s wanted by no sink, and confirmed", exit.err, safetext.Count(events, "event was", "events were"))}
 	}
 	return err
 }

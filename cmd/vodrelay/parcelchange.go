@@ -71,7 +71,7 @@ stored meanwhile are left alone.`,
 				}
 				n, err := change.do(s, ctx, plan.Selection)
 				if err != nil {
-					return fmt.Errorf("after %d parcels: %w", n, asFlags(err))
+					return midway(n, asFlags(err))
 				}
 				p.say("%s %s", parcelsAre(n), change.done)
 				p.reportGone(plan.Parcels - n)
@@ -96,11 +96,26 @@ func (p *program) noteUnknownSink(cfg *config.Config, name string) {
 	if slices.Contains(names, name) {
 		return
 	}
-	text := fmt.Sprintf("sink %s is not in the configuration", safetext.Name(name))
+	text := fmt.Sprintf("there is no sink %s in the configuration, and no parcel for one", safetext.Name(name))
 	if near := config.Nearest(name, names); near != "" {
 		text += ": did you mean " + near + "?"
+	} else if len(cfg.Sinks) > 0 {
+		text += ": there is " + listed(names[1:])
 	}
 	p.say("%s", text)
+}
+
+// listed are names in a sentence, of which it shows ten.
+func listed(names []string) string {
+	const most = 10
+	shown := make([]string, 0, most)
+	for _, name := range names[:min(len(names), most)] {
+		shown = append(shown, safetext.Name(name))
+	}
+	if more := len(names) - most; more > 0 {
+		return strings.Join(shown, ", ") + fmt.Sprintf(" and %d more", more)
+	}
+	return strings.Join(shown, ", ")
 }
 
 // agree says what plan changes and reports whether to go on. Without a person at a terminal to ask it refuses.
@@ -115,7 +130,7 @@ func (p *program) agree(ctx context.Context, c consent, verb string, plan *selec
 		p.say("0 parcels match: nothing was changed")
 		return false, nil
 	}
-	p.say("to %s: %s", verb, parcelCount(plan.Parcels))
+	p.say("to %s: %s", verb, safetext.Count(plan.Parcels, "parcel", "parcels"))
 	for _, g := range plan.Groups {
 		fmt.Fprintf(p.stderr, "  sink %s: %d %s\n", safetext.Name(g.Sink), g.Parcels, g.State)
 	}
@@ -165,16 +180,12 @@ func (p *program) confirm(ctx context.Context, question string) error {
 	}
 }
 
-func parcelCount(n int64) string {
-	if n == 1 {
-		return "1 parcel"
-	}
-	return fmt.Sprintf("%d parcels", n)
-}
+func parcelsAre(n int64) string { return safetext.Count(n, "parcel is", "parcels are") }
 
-func parcelsAre(n int64) string {
-	if n == 1 {
-		return "1 parcel is"
+// midway adds to the error of a change what it had changed.
+func midway(changed int64, err error) error {
+	if changed == 0 {
+		return err
 	}
-	return fmt.Sprintf("%d parcels are", n)
+	return fmt.Errorf("after %s: %w", safetext.Count(changed, "parcel", "parcels"), err)
 }

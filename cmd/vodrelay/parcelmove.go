@@ -45,7 +45,7 @@ What would move is said before, and asked for.`,
 				move.Before = plan.Selection.Before
 				moved, err := s.Move(ctx, move)
 				if err != nil {
-					return fmt.Errorf("after %s: %w", parcelCount(moved.Parcels), err)
+					return midway(moved.Parcels, err)
 				}
 				p.printMoved(move, moved)
 				p.reportGone(plan.Parcels - moved.Parcels - moved.Collisions - moved.Sending - moved.Unwanted)

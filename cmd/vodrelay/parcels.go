@@ -67,7 +67,7 @@ func newParcelsList(p *program) *cobra.Command {
 			if limit < 1 {
 				return &exitError{exitUsage, fmt.Errorf("--limit: %d: must be at least 1", limit)}
 			}
-			return p.withParcels(cmd, func(ctx context.Context, _ *config.Config, s parcelStore) error {
+			return p.withParcels(cmd, func(ctx context.Context, cfg *config.Config, s parcelStore) error {
 				views := []admin.Parcel{}
 				cursor := store.Cursor(after)
 				for len(views) < limit {
@@ -83,6 +83,9 @@ func newParcelsList(p *program) *cobra.Command {
 				if err := out.write(p.stdout, views, func(w io.Writer) { printParcels(w, views) }); err != nil {
 					return err
 				}
+				if len(views) == 0 && filter.Sink != "" {
+					p.noteUnknownSink(cfg, filter.Sink)
+				}
 				return p.printTotals(ctx, s, len(views), cursor)
 			})
 		},
@@ -96,7 +99,7 @@ func newParcelsList(p *program) *cobra.Command {
 	return cmd
 }
 
-// printTotals tells how much there is beside the page.
+// printTotals says how much there is beside the page.
 func (p *program) printTotals(ctx context.Context, s parcelStore, shown int, next store.Cursor) error {
 	waiting, dead, err := s.Totals(ctx)
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/vodrelay/vodrelay/pkg/config"
 	"github.com/vodrelay/vodrelay/pkg/event"
+	"github.com/vodrelay/vodrelay/pkg/safetext"
 	"github.com/vodrelay/vodrelay/pkg/vod"
 )
 
@@ -36,6 +37,9 @@ come back to the queue after 30 s, and until then no other consumer sees them.
 An empty queue is waited on for 5 s.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if count < 1 {
+				return &exitError{exitUsage, fmt.Errorf("--count: %d: must be at least 1, such as 1 to see whether events can be pulled", count)}
+			}
 			cfg, err := p.load(cmd)
 			if err != nil {
 				return err
@@ -64,7 +68,7 @@ An empty queue is waited on for 5 s.`,
 				p.say("the queue is empty")
 				return nil
 			}
-			p.say("%d events shown; not confirmed, they come back to the queue in %s", len(events), event.LeaseTime)
+			p.say("%s shown, and not confirmed: back in the queue within %s", safetext.Count(len(events), "event is", "events are"), event.LeaseTime)
 			return nil
 		},
 	}

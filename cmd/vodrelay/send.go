@@ -28,6 +28,7 @@ import (
 	"github.com/vodrelay/vodrelay/pkg/event"
 	"github.com/vodrelay/vodrelay/pkg/redact"
 	"github.com/vodrelay/vodrelay/pkg/retry"
+	"github.com/vodrelay/vodrelay/pkg/safetext"
 )
 
 // signKeyVariable is also where a configuration takes the receiver's key from.
@@ -217,7 +218,8 @@ func (s *sender) run(ctx context.Context, in io.Reader) error {
 	case reading != nil:
 		return reading
 	case s.sum.Failed+s.sum.Invalid > 0:
-		return fmt.Errorf("%d of %d notifications were not accepted, %d lines were invalid", s.sum.Failed, s.sum.Notifications, s.sum.Invalid)
+		return fmt.Errorf("%d of %s not accepted, %s not valid", s.sum.Failed,
+			safetext.Count(s.sum.Notifications, "notification was", "notifications were"), safetext.Count(s.sum.Invalid, "line was", "lines were"))
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/term"
 
 	"github.com/vodrelay/vodrelay/pkg/app"
 	"github.com/vodrelay/vodrelay/pkg/relay"
@@ -110,7 +111,7 @@ func watchStops(done <-chan struct{}, stops <-chan os.Signal, log *zap.Logger, s
 			switch {
 			case deadline == nil:
 				message := "stopping: a further signal ends at once"
-				if sig == os.Interrupt {
+				if sig == os.Interrupt && term.IsTerminal(int(os.Stderr.Fd())) { // and not from kill or a supervisor
 					message = "stopping: press Ctrl-C again to end at once"
 				}
 				log.Info(message, zap.Stringer("signal", sig))

@@ -22,7 +22,7 @@ const (
 
 // Config is where the admin server listens, and what it shows.
 type Config struct {
-	Listen    string `mapstructure:"listen" default:"127.0.0.1:9464" doc:"Address of the admin server: metrics, health, status, parcels and a page for people. Empty: none. On another address than the loopback one it needs token or token_file."`
+	Listen    string `mapstructure:"listen" default:"127.0.0.1:9464" empty:"off" doc:"Address of the admin server: metrics, health, status, parcels and a page for people. Empty: none, also in the environment (VODRELAY_ADMIN_LISTEN=). On another address than the loopback one it needs token or token_file."`
 	Token     string `mapstructure:"token" secret:"true" doc:"What a request must carry that shows or changes events, as Authorization: Bearer TOKEN, or as the password of a browser; at least 16 characters. Metrics, health and status ask for none."`
 	TokenFile string `mapstructure:"token_file" doc:"Path of a file with the token, instead of token. Read at each use, so that it can be replaced."`
 	Pprof     bool   `mapstructure:"pprof" default:"false" doc:"Serve Go's profiles at /debug/pprof/."`

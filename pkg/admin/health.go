@@ -16,6 +16,11 @@ type check struct {
 	err  error
 }
 
+// reason is why it does not hold, without the name that stands before it.
+func (c check) reason() string {
+	return strings.TrimPrefix(safetext.Line(c.err.Error(), 0), c.name+": ")
+}
+
 // live asks only what a restart can cure.
 func (s *Server) live() []check {
 	c := check{name: "loops"}
@@ -52,7 +57,7 @@ func reasons(checks []check) []string {
 	failed := []string{}
 	for _, c := range checks {
 		if c.err != nil {
-			failed = append(failed, c.name+": "+safetext.Line(c.err.Error(), 0))
+			failed = append(failed, c.name+": "+c.reason())
 		}
 	}
 	return failed
@@ -76,7 +81,7 @@ func probe(w http.ResponseWriter, r *http.Request, name string, checks []check) 
 		}
 		status = http.StatusServiceUnavailable
 		names = append(names, c.name)
-		lines = append(lines, "[-]"+c.name+" failed: "+safetext.Line(c.err.Error(), 0))
+		lines = append(lines, "[-]"+c.name+" failed: "+c.reason())
 	}
 	if names != nil {
 		end = "failed: " + strings.Join(names, ", ")

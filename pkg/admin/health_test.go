@@ -46,7 +46,7 @@ func TestReadiness(t *testing.T) {
 	require.Equal(t, 200, s.get("/readyz").status, "once is enough")
 
 	stopping.Store(true)
-	store.fail(errors.New("the disk\nis full"))
+	store.fail(errors.New("store: the disk\nis full"))
 	s.forget()
 	got := s.get("/readyz?verbose")
 	require.Equal(t, http.StatusServiceUnavailable, got.status)

@@ -16,6 +16,7 @@ import (
 	"github.com/vodrelay/vodrelay/pkg/pipeline"
 	"github.com/vodrelay/vodrelay/pkg/redact"
 	"github.com/vodrelay/vodrelay/pkg/retry"
+	"github.com/vodrelay/vodrelay/pkg/safetext"
 	"github.com/vodrelay/vodrelay/pkg/store"
 	"github.com/vodrelay/vodrelay/pkg/vod"
 )
@@ -134,7 +135,7 @@ func checkUploads(name string, settings vod.EventConfig) Finding {
 
 func (a *App) checkQueue(ctx context.Context, name string, id uint64) Finding {
 	depth, err := a.client.QueueDepth(ctx, id)
-	return finding(name, fmt.Sprintf("about %d events are waiting", depth), err)
+	return finding(name, "about "+safetext.Count(depth, "event is", "events are")+" waiting", err)
 }
 
 // checkConfirm confirms a handle that cannot exist. Who may confirm is told that it is stale; nothing else

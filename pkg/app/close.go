@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/vodrelay/vodrelay/pkg/relay"
+	"github.com/vodrelay/vodrelay/pkg/store"
 )
 
 // The parts of relay.CloseTime.
@@ -35,7 +36,7 @@ func (a *App) Close(ctx context.Context) error {
 	a.closeServers(ctx)
 	ctx, cancel := context.WithTimeout(ctx, closeTime)
 	defer cancel()
-	var sinks, store error
+	var sinks, shelf error
 	var ends sync.WaitGroup
 	ends.Go(func() {
 		if a.pipeline != nil {
@@ -47,12 +48,12 @@ func (a *App) Close(ctx context.Context) error {
 	if a.store != nil {
 		ends.Go(func() {
 			if err := a.store.Close(ctx); err != nil {
-				store = fmt.Errorf("store: close: %w", err)
+				shelf = fmt.Errorf("close the store: %w", store.Bare(err))
 			}
 		})
 	}
 	ends.Wait()
-	return errors.Join(sinks, store)
+	return errors.Join(sinks, shelf)
 }
 
 // closeServers ends servers that have not served, which gives their addresses back; the others have ended.

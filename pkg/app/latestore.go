@@ -111,7 +111,7 @@ func (s *lateStore) Err() error {
 	if s.err == nil {
 		return errors.New("the store is not open yet" + s.note)
 	}
-	return fmt.Errorf("the store is not open yet%s: %w", s.note, s.err)
+	return fmt.Errorf("the store is not open yet%s: %w", s.note, store.Bare(s.err))
 }
 
 // Close ends the attempts, and the store if it is open. When ctx is done first it returns ctx's error.

@@ -7,6 +7,8 @@ import (
 	"io"
 	"sync"
 	"time"
+
+	"github.com/vodrelay/vodrelay/pkg/safetext"
 )
 
 const (
@@ -118,6 +120,6 @@ func (l *logWriter) Sync() error {
 	case <-idle:
 		return nil
 	case <-timer.C:
-		return fmt.Errorf("%w; %d lines wait", errLogStuck, lines)
+		return fmt.Errorf("%w; %s", errLogStuck, safetext.Count(lines, "line waits", "lines wait"))
 	}
 }

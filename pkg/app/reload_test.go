@@ -186,8 +186,8 @@ func TestAFailedReloadChangesNothing(t *testing.T) {
 		want           string
 		made           int // fresh sinks
 	}{
-		{"limits, with other applications", "vod: {sub_app_ids: [1]}\nrelay: {max_in_hand: 32}\n", nil, "relay.max_in_hand: 32: must be at least 96 for 3 applications", 1},
-		{"limits, without a source", "sources: [callback]\nrelay: {max_in_hand: 16}\n", nil, "relay.max_in_hand: 16: must be at least 96 for 3 applications", 1},
+		{"limits, with other applications", "vod: {sub_app_ids: [1]}\nrelay: {max_in_hand: 32}\n", nil, "relay.max_in_hand: 32: must be at least 96: 32 for each of 3 applications", 1},
+		{"limits, without a source", "sources: [callback]\nrelay: {max_in_hand: 16}\n", nil, "relay.max_in_hand: 16: must be at least 96: 32 for each of 3 applications", 1},
 		{"limits", relayed, func(cfg *config.Config) { cfg.Relay.StopGrace = time.Hour }, "relay.stop_grace: 1h0m0s: must be between", 1},
 		{"processor", relayed, func(cfg *config.Config) { cfg.Processors = []pipeline.ProcessorConfig{{Filter: "type =="}} }, "processors[0]: filter:", 0},
 		{"level", relayed, func(cfg *config.Config) { cfg.Log.Level = "loud" }, "log.level:", 0},

@@ -13,6 +13,7 @@ import (
 	"github.com/vodrelay/vodrelay/pkg/event"
 	"github.com/vodrelay/vodrelay/pkg/relay"
 	"github.com/vodrelay/vodrelay/pkg/retry"
+	"github.com/vodrelay/vodrelay/pkg/safetext"
 	"github.com/vodrelay/vodrelay/pkg/store"
 )
 
@@ -99,13 +100,18 @@ func checkStore(ctx context.Context, cfg store.Config, sinks []config.Sink) []Fi
 		return []Finding{{Name: name, Status: Passed, Detail: path + " will be made at the first start"}}
 	}
 	if err != nil {
-		f := finding(name, "", err)
+		f := finding(name, "", store.Bare(err))
 		f.Permanent = retry.IsPermanent(err)
 		return []Finding{f}
 	}
-	err = s.Healthy(ctx)
-	waiting, dead, countErr := s.Totals(ctx)
-	gone, goneErr := CheckGone(ctx, s, sinks)
-	err = errors.Join(err, countErr, goneErr, s.Close(ctx))
-	return append([]Finding{finding(name, fmt.Sprintf("%d parcels waiting, %d dead", waiting, dead), err)}, gone...)
+	var waiting, dead int64
+	var gone []Finding
+	if err = s.Healthy(ctx); err == nil { // else the same would be said again
+		waiting, dead, err = s.Totals(ctx)
+	}
+	if err == nil {
+		gone, err = CheckGone(ctx, s, sinks)
+	}
+	err = errors.Join(store.Bare(err), store.Bare(s.Close(ctx)))
+	return append([]Finding{finding(name, fmt.Sprintf("%s, %d dead", safetext.Count(waiting, "parcel waiting", "parcels waiting"), dead), err)}, gone...)
 }

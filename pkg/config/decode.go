@@ -149,8 +149,9 @@ func (d *decoder) list(n *yaml.Node, path string, v reflect.Value, f field) {
 	if n.Kind != yaml.SequenceNode {
 		remedy := "must be a list"
 		switch {
-		case n.Kind == yaml.ScalarNode && v.Type().Elem().Kind() != reflect.String && isScalar(v.Type().Elem()):
-			remedy += ": write [" + shorten(n.Value) + "]" // a text may be a secret
+		case n.Kind == yaml.ScalarNode && isScalar(v.Type().Elem()) && !f.secret && !strings.ContainsAny(n.Value, "'\"[]{}@=/\n"):
+			// No URL, path, login or setting: it may hold a secret.
+			remedy += ": write [" + shorten(strings.Join(strings.FieldsFunc(n.Value, func(r rune) bool { return r == ' ' || r == ',' }), ", ")) + "]"
 		case !isScalar(v.Type().Elem()):
 			remedy += ": begin each item with a dash"
 		default:

@@ -37,6 +37,7 @@ func readEnvironment(environ []string, r *report) (found map[string]any, path st
 		}
 		s, ok := known[name]
 		switch {
+		case ok && text == "" && !s.off: // as if it was not there, which is how many a script leaves a setting out
 		case ok:
 			putText(found, s, text, name, r)
 		case name == pathVariable:
@@ -62,9 +63,10 @@ func nearestVariable(name string, known map[string]setting) string {
 	return "unset it; vodrelay config show lists the keys, each of which is a variable"
 }
 
-// putText stores a setting that was written as text of its own. An empty one is not set.
+// putText stores a setting that was written as text of its own.
 func putText(into map[string]any, s setting, text, from string, r *report) {
 	if text == "" {
+		putEmpty(into, s, from, r)
 		return
 	}
 	if !utf8.ValidString(text) {
@@ -77,6 +79,18 @@ func putText(into map[string]any, s setting, text, from string, r *report) {
 		r.at(place{name: from}, s.path, wrong.text) // its line says nothing
 	case n != nil:
 		put(into, s.path, &value{n, source{name: from}})
+	}
+}
+
+// putEmpty stores what was written as empty: a text or a list. Nothing else can be.
+func putEmpty(into map[string]any, s setting, from string, r *report) {
+	switch {
+	case s.typ.Kind() == reflect.Slice:
+		put(into, s.path, &value{&yaml.Node{Kind: yaml.SequenceNode}, source{name: from}})
+	case s.typ.Kind() == reflect.String || isText(s.typ):
+		put(into, s.path, &value{word("!!str", ""), source{name: from}})
+	default:
+		r.at(place{name: from}, s.path, "is empty: write a value"+example(s.field)+", or leave it out")
 	}
 }
 

@@ -19,6 +19,7 @@ type field struct {
 	def    string // the default as text; "" for none
 	enum   []string
 	secret bool
+	off    bool // an empty value is one of its own, and not the default
 	// firstShown: of a list that is secret, the first item is none.
 	firstShown bool
 	typ        reflect.Type
@@ -40,7 +41,8 @@ func fieldsOf(t reflect.Type) []field {
 		default:
 			f := field{
 				name: name, doc: sf.Tag.Get("doc"), def: sf.Tag.Get("default"),
-				secret: sf.Tag.Get("secret") != "", firstShown: sf.Tag.Get("secret") == "arguments", typ: sf.Type, index: sf.Index,
+				secret: sf.Tag.Get("secret") != "", firstShown: sf.Tag.Get("secret") == "arguments", off: sf.Tag.Get("empty") == "off",
+				typ: sf.Type, index: sf.Index,
 			}
 			if enum := sf.Tag.Get("enum"); enum != "" {
 				f.enum = strings.Split(enum, ",")

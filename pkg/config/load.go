@@ -43,7 +43,8 @@ const maxFile = 1 << 20
 // set. Each setting, lists such as sinks included, is taken as a whole from the source that has it.
 //
 // In the environment, VODRELAY_ and the path of a key in capitals, such as VODRELAY_VOD_RATE_LIMIT, sets
-// it; an empty variable does not. A list is separated by commas or written as JSON; sinks and processors
+// it; an empty variable does not, except VODRELAY_ADMIN_LISTEN, where empty means that there is no admin server. An
+// empty flag sets an empty value. A list is separated by commas or written as JSON; sinks and processors
 // are JSON or YAML. Variables that Kubernetes makes for a Service are ignored.
 func Load(opts LoadOptions) (*Config, error) {
 	r := newReport()

@@ -186,7 +186,7 @@ func TestBadInput(t *testing.T) {
 		{"when", "sinks:\n  - type: stdout\n    when: type = 1", nil, []string{`vodrelay.yaml:3: sinks[0] (stdout).when: expression 'type = 1', column 6: unexpected token =: write == to compare`}},
 		{"two steps in one", "processors:\n  - {filter: 'true', set: {a: id}}", nil, []string{`vodrelay.yaml:2: processors[0]: 2 of filter, project and set are given: write exactly one in each processor`}},
 		{"expression of a field", "processors:\n  - set:\n      FileId: paylod.FileId", nil, []string{`vodrelay.yaml:3: processors[0].set.FileId: expression 'paylod.FileId', column 1: unknown name paylod: did you mean payload?`}},
-		{"few places", "vod: {sub_app_ids: [1, 2, 3]}\nrelay: {max_in_hand: 64}", nil, []string{`vodrelay.yaml:2: relay.max_in_hand: 64: must be at least 96 for 3 applications`}},
+		{"few places", "vod: {sub_app_ids: [1, 2, 3]}\nrelay: {max_in_hand: 64}", nil, []string{`vodrelay.yaml:2: relay.max_in_hand: 64: must be at least 96: 32 for each of 3 applications`}},
 		{"log level", "log:\n  level: loud", nil, []string{`vodrelay.yaml:2: log.level: "loud": must be one of debug, info, warn, error`}},
 
 		{"missing secret", "vod: {credentials: {provider: static}}", nil, []string{`vodrelay.yaml:1: vod.credentials.secret_id: is missing, provider static needs secret_id and secret_key_file`}},
@@ -211,7 +211,7 @@ func TestBadInput(t *testing.T) {
 			`vodrelay.yaml:7: sinks[0] (webhook).url: "example.com": needs a scheme, write https://example.com`,
 			`vodrelay.yaml:8: sinks[0] (webhook).retry.initial: 0s: must be more than 0, such as 200ms`,
 			`vodrelay.yaml:9: sinks[1].type: "fil": unknown type: did you mean file?`,
-			`VODRELAY_RELAY_MAX_IN_HAND: relay.max_in_hand: 1: must be at least 16, one full batch`}},
+			`VODRELAY_RELAY_MAX_IN_HAND: relay.max_in_hand: 1: must be at least 16: the events of one reply`}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c, err := load(t, tt.text, tt.environ...)
@@ -289,6 +289,31 @@ func TestPrecedence(t *testing.T) {
 	require.Equal(t, 3*time.Second, c.Vod.CallTimeout, "what no flag sets is left")
 }
 
+// TestEmptyValues: what is empty has the same meaning wherever it stands, but that a variable is often empty by mistake.
+func TestEmptyValues(t *testing.T) {
+	load := func(environ []string, args ...string) *Config {
+		t.Helper()
+		flags := pflag.NewFlagSet("test", pflag.ContinueOnError)
+		AddFlags(flags)
+		require.NoError(t, flags.Parse(args))
+		c, err := Load(LoadOptions{NoFile: true, Environ: environ, Flags: flags})
+		require.NoError(t, err)
+		return c
+	}
+	require.NotEmpty(t, load(nil).Admin.Listen)
+	require.Empty(t, load([]string{"VODRELAY_ADMIN_LISTEN="}).Admin.Listen)
+	require.Empty(t, load(nil, "--set", "admin.listen=").Admin.Listen)
+	require.NotEmpty(t, load([]string{"VODRELAY_ADMIN_LISTEN="}, "--set", "admin.listen=127.0.0.1:1").Admin.Listen)
+	require.Empty(t, load([]string{"VODRELAY_VOD_PROXY=http://proxy:1", "VODRELAY_VOD_SUB_APP_IDS=1"}, "--set", "vod.sub_app_ids=").Vod.SubAppIDs)
+	require.Equal(t, load(nil).Vod, load([]string{"VODRELAY_VOD_PROXY=", "VODRELAY_VOD_RATE_LIMIT=", "VODRELAY_VOD_ENDPOINT="}).Vod)
+	// Every key with a default and a meaning of its own when it is empty says so to the environment.
+	for _, s := range settings() {
+		if s.def != "" && strings.Contains(s.doc, "Empty: none") {
+			require.True(t, s.off, s.path)
+		}
+	}
+}
+
 func TestFlags(t *testing.T) {
 	for _, tt := range []struct {
 		args []string
@@ -299,8 +324,10 @@ func TestFlags(t *testing.T) {
 		{[]string{"--set", "vod.rate_limt=1"}, `--set: vod.rate_limt: unknown key: did you mean vod.rate_limit?`},
 		{[]string{"--set", "x=1"}, `--set: x: unknown key`},
 		{[]string{"--set", "vod.rate_limit"}, `--set: vod.rate_limit: has no value: write --set vod.rate_limit=VALUE`},
-		{[]string{"--set", "vod.rate_limit=x"}, `--set vod.rate_limit: vod.rate_limit: "x": must be a number, such as 100`},
+		{[]string{"--set", "vod.rate_limit=x"}, `--set vod.rate_limit: "x": must be a number, such as 100`},
 		{[]string{"--set", "vod.credentials.secret_key=canary"}, `--set: vod.credentials.secret_key: every user of the machine can see a flag: use vod.credentials.secret_key_file or VODRELAY_VOD_CREDENTIALS_SECRET_KEY`},
+		{[]string{"--set", "vod.rate_limit="}, `--set vod.rate_limit: is empty: write a value, such as 100, or leave it out`},
+		{[]string{"--endpoint", ""}, `--endpoint: vod.endpoint: "": names no host, write for example https://vod.tencentcloudapi.com`},
 	} {
 		flags := pflag.NewFlagSet("test", pflag.ContinueOnError)
 		AddFlags(flags)

@@ -25,7 +25,11 @@ type Error struct {
 // Error is the problem in one line: where, key, value, remedy.
 func (e Error) Error() string {
 	parts := make([]string, 0, 3)
-	for _, part := range []string{e.Where, e.Key, e.Text} {
+	key := e.Key
+	if strings.HasSuffix(e.Where, " "+key) { // --set names it already
+		key = ""
+	}
+	for _, part := range []string{e.Where, key, e.Text} {
 		if part != "" {
 			parts = append(parts, safetext.Line(part, 0))
 		}

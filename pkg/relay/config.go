@@ -15,7 +15,7 @@ const maxInHandLimit = 1 << 20
 
 // Config bounds the engine.
 type Config struct {
-	MaxInHand int `mapstructure:"max_in_hand" default:"1024" doc:"Most events that are pulled and not yet confirmed, over all applications. At least 32 for each application, at most 1048576."`
+	MaxInHand int `mapstructure:"max_in_hand" default:"1024" doc:"Most events that are pulled and not yet confirmed, over all applications. At least 16 for one application, and 32 for each of several; at most 1048576."`
 	// Confirm is when an event is confirmed. The handler brings it about; the engine is the same for both.
 	Confirm   string        `mapstructure:"confirm" default:"handled" enum:"handled,stored" doc:"When an event is confirmed. handled: every sink has accepted it, or it is in the store for those that have not. stored: it is in the store, and sent from there, so that a sink may take hours."`
 	StopGrace time.Duration `mapstructure:"stop_grace" default:"17s" doc:"How long a stop lets work in hand go on before it is cancelled. At most 17s, so that a stop ends within 25s, and so within the 30s that Kubernetes grants."`
@@ -37,10 +37,26 @@ func DefaultConfig() Config {
 }
 
 // Validate reports every value that makes no sense.
-func (c Config) Validate() error {
+func (c Config) Validate() error { return c.ValidateFor(1) }
+
+// MinInHand is the smallest Config.MaxInHand with which a relay of this number of sources works: one takes a batch at a
+// time, and with several the events of one must leave places for the polls of the others.
+func MinInHand(sources int) int {
+	if sources <= 1 {
+		return event.MaxBatch
+	}
+	return 2 * event.MaxBatch * sources
+}
+
+// ValidateFor is Validate, for a relay with this number of sources.
+func (c Config) ValidateFor(sources int) error {
 	var errs []error
-	if c.MaxInHand < event.MaxBatch {
-		errs = append(errs, fmt.Errorf("max_in_hand: %d: must be at least %d, one full batch", c.MaxInHand, event.MaxBatch))
+	if need := MinInHand(sources); c.MaxInHand < need {
+		why := "the events of one reply"
+		if sources > 1 {
+			why = fmt.Sprintf("%d for each of %d applications", need/sources, sources)
+		}
+		errs = append(errs, fmt.Errorf("max_in_hand: %d: must be at least %d: %s", c.MaxInHand, need, why))
 	}
 	if c.MaxInHand > maxInHandLimit {
 		errs = append(errs, fmt.Errorf("max_in_hand: %d: must be at most %d", c.MaxInHand, maxInHandLimit))
@@ -55,15 +71,6 @@ func (c Config) Validate() error {
 		errs = append(errs, fmt.Errorf("rate_limit: %g: must be 0 (no limit) or more", c.RateLimit))
 	}
 	return errors.Join(errs...)
-}
-
-// ValidateFor is Validate, for a relay with this number of sources.
-func (c Config) ValidateFor(sources int) error {
-	err := c.Validate()
-	if need := 2 * event.MaxBatch * sources; sources > 1 && c.MaxInHand >= event.MaxBatch && c.MaxInHand < need {
-		err = errors.Join(err, fmt.Errorf("max_in_hand: %d: must be at least %d for %d applications", c.MaxInHand, need, sources))
-	}
-	return err
 }
 
 func (c Config) limit() rate.Limit {

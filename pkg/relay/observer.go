@@ -75,8 +75,8 @@ func (s *steps) stalled() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, b := range s.begun {
-		if took := time.Since(b.at); took > stallTime {
-			return fmt.Errorf("%s does not end, it began %s ago: a loop has stopped moving", b.name, took.Round(time.Second))
+		if time.Since(b.at) > stallTime {
+			return fmt.Errorf("%s has not ended within %s: a loop has stopped moving", b.name, stallTime)
 		}
 	}
 	return nil

@@ -311,7 +311,7 @@ func TestConfig(t *testing.T) {
 	cfg := relay.DefaultConfig()
 	cfg.MaxInHand = 32
 	_, err := relay.New(cfg, nil, newRecorder(nil), &relaytest.Queue{}, &relaytest.Queue{})
-	require.ErrorContains(t, err, "at least 64 for 2 applications")
+	require.ErrorContains(t, err, "at least 64: 32 for each of 2 applications")
 }
 
 func TestARelayRunsOnce(t *testing.T) {

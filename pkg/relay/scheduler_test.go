@@ -209,7 +209,7 @@ func TestSchedulerDeadLetters(t *testing.T) {
 		tries  int
 	}{
 		{"permanent", retry.Schedule{}, retry.Permanent(errors.New("not wanted")), "not wanted", 1},
-		{"max_attempts", retry.Schedule{Initial: time.Second, Max: time.Second, MaxAttempts: 4}, errDown, "given up after 4 attempts: target is down", 4},
+		{"max_attempts", retry.Schedule{Initial: time.Second, Max: time.Second, MaxAttempts: 4}, errDown, "given up at attempt 4: target is down", 4},
 		{"max_age", retry.Schedule{Initial: time.Hour, Max: time.Hour, MaxAge: time.Minute}, errDown, "given up after 1m0s: target is down", 0},
 		{"long", retry.Schedule{}, retry.Permanent(errors.New(strings.Repeat("x", 5000))), strings.Repeat("x", event.MaxParcelError-3) + "...", 1},
 	}

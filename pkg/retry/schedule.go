@@ -52,7 +52,7 @@ func (s Schedule) Wait(failures int, err error) time.Duration {
 func (s Schedule) Exhausted(failures int, age time.Duration) string {
 	switch {
 	case s.MaxAttempts > 0 && failures >= s.MaxAttempts:
-		return fmt.Sprintf("given up after %d attempts", failures)
+		return fmt.Sprintf("given up at attempt %d", failures)
 	case s.MaxAge > 0 && age >= s.MaxAge:
 		return fmt.Sprintf("given up after %s", s.MaxAge)
 	}

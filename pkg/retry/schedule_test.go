@@ -34,7 +34,7 @@ func TestScheduleExhausted(t *testing.T) {
 	require.Empty(t, never.Exhausted(1_000_000, 1000*time.Hour))
 	s := retry.Schedule{MaxAttempts: 3, MaxAge: time.Hour}
 	require.Empty(t, s.Exhausted(2, 59*time.Minute))
-	require.Equal(t, "given up after 3 attempts", s.Exhausted(3, 0))
+	require.Equal(t, "given up at attempt 3", s.Exhausted(3, 0))
 	require.Equal(t, "given up after 1h0m0s", s.Exhausted(1, time.Hour))
 }
 

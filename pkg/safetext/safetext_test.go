@@ -62,6 +62,12 @@ func TestNameAndQuote(t *testing.T) {
 	require.Equal(t, "..", Cut("long", 2))
 }
 
+func TestCount(t *testing.T) {
+	for n, want := range map[int]string{-1: "-1 events", 0: "0 events", 1: "1 event", 2: "2 events"} {
+		require.Equal(t, want, Count(n, "event", "events"))
+	}
+}
+
 func TestTextKeepsLinesAndMeaning(t *testing.T) {
 	require.Equal(t, "a\tb\nc", string(Text([]byte("a\tb\nc"))))
 	require.Equal(t, `{"a":"\u202e\udb40\udc41`+"\uFFFD"+`"}`, string(Text([]byte("{\"a\":\"\u202e\U000e0041\xff\"}"))))

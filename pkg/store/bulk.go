@@ -105,7 +105,7 @@ func (s *Store) walk(ctx context.Context, f Filter, do func(rows []row) error) e
 	for from := (place{}); ; {
 		rows, err := s.page(ctx, s.db.read, f, from, chunk)
 		if err != nil {
-			return explain(err, s.db.secret)
+			return s.db.explain(err)
 		}
 		if len(rows) == 0 {
 			return nil

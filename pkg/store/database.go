@@ -14,6 +14,7 @@ import (
 // database is one of the two engines. Both take the same SQL, with parameters written $1.
 type database struct {
 	name   string // for messages
+	server bool   // it is at a server, and not in a file
 	secret string // what must not show in them
 	types  *strings.Replacer
 	claim  string // the statement of Claim

@@ -4,8 +4,12 @@ package store
 
 import (
 	"context"
+	"database/sql/driver"
 	"errors"
+	"fmt"
+	"io"
 	"math/rand/v2"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -286,6 +290,21 @@ func TestDiagnose(t *testing.T) {
 	require.True(t, diagnosePostgres("40P01", "").again)
 	require.Equal(t, trouble{}, diagnosePostgres("22001", ""))
 	require.Equal(t, trouble{}, diagnose(errors.New("other")))
-	require.Equal(t, "store: other", explain(errors.New("other"), "").Error())
-	require.NoError(t, explain(nil, ""))
+	require.True(t, diagnose(&net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}).session)
+	require.Equal(t, trouble{}, diagnose(syscall.ENOENT), "which is no error of the network")
+}
+
+func TestExplain(t *testing.T) {
+	file, server := &database{}, &database{server: true}
+	require.NoError(t, file.explain(nil))
+	other := file.explain(errors.New("other"))
+	require.EqualError(t, other, "store: other")
+	require.EqualError(t, file.explain(fmt.Errorf("page 1: %w", other)), "page 1: store: other", "it is named once")
+	require.EqualError(t, Bare(other), "other")
+	for _, err := range []error{context.DeadlineExceeded, io.EOF, driver.ErrBadConn, syscall.EPIPE, net.ErrClosed} {
+		require.NotContains(t, retry.Hint(file.explain(err)), "PostgreSQL", err)
+	}
+	require.Equal(t, hintSlow, retry.Hint(file.explain(context.DeadlineExceeded)))
+	require.Equal(t, hintServer, retry.Hint(server.explain(context.DeadlineExceeded)))
+	require.Equal(t, hintServer, retry.Hint(Bare(server.explain(io.EOF))))
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql/driver"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"net"
@@ -64,16 +63,23 @@ func diagnose(err error) trouble {
 		return trouble{hint: hintFull, everywhere: true}
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
 		return trouble{hint: hintReadOnly, everywhere: true}
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, driver.ErrBadConn), errors.As(err, &network),
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, driver.ErrBadConn), errors.As(err, &network) && !isErrno(network),
 		errors.As(err, new(*pgconn.ConnectError)), pgconn.SafeToRetry(err), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return trouble{hint: hintServer, everywhere: true, session: true}
 	}
 	return trouble{}
 }
 
+// isErrno: a syscall.Errno looks like an error of the network, whatever it is about.
+func isErrno(err error) bool {
+	_, is := err.(syscall.Errno) //nolint:errorlint // what wraps one is none
+	return is
+}
+
 const (
 	hintFull     = "free space on the store's volume or raise the quota; events stay in VOD's queue meanwhile"
 	hintReadOnly = "let the user that runs vodrelay write the file and its directory, mount the volume for writing, or for systemd add it to StateDirectory or ReadWritePaths"
+	hintSlow     = "the store's volume is too slow, or another program keeps the file locked: see what else has it open (fuser), and the kernel's log (dmesg)"
 	hintServer   = "check that the PostgreSQL server runs and can be reached from here; vodrelay goes on by itself when it is back"
 	hintDamaged  = "stop vodrelay, keep a copy of the file and its -wal, and restore both from a backup, or recover them with sqlite3's .recover; to begin with an empty store move both away"
 	// A text file, a directory's backup, the database of another program: nothing of it is changed.
@@ -136,22 +142,41 @@ func diagnosePostgres(code, message string) trouble {
 	return trouble{}
 }
 
-// explain gives err a name and a hint, and takes the password out should a driver have put it in.
-func explain(err error, secret string) error {
-	if err == nil {
-		return nil
+// Error is what fails in a store. Its text says so; Err is what is wrong, with its hint.
+type Error struct{ Err error }
+
+func (e *Error) Error() string { return "store: " + e.Err.Error() }
+func (e *Error) Unwrap() error { return e.Err }
+
+// Bare is err without the name of the store, for where that stands already.
+func Bare(err error) error {
+	if named := new(Error); errors.As(err, &named) {
+		return named.Err
+	}
+	return err
+}
+
+// explain makes err an Error, with a hint, and takes the password out should a driver have put it in.
+func (db *database) explain(err error) error {
+	if err == nil || errors.As(err, new(*Error)) {
+		return err
 	}
 	hint := retry.Hint(err)
 	if hint == "" {
 		hint = diagnose(err).hint
+		if hint == hintServer && !db.server {
+			hint = ""
+			if errors.Is(err, context.DeadlineExceeded) {
+				hint = hintSlow
+			}
+		}
 	}
-	if secret != "" && strings.Contains(err.Error(), secret) {
-		err = errors.New(strings.ReplaceAll(err.Error(), secret, redact.Hidden)) // not wrapped: what is inside shows it
+	if db.secret != "" && strings.Contains(err.Error(), db.secret) {
+		err = errors.New(strings.ReplaceAll(err.Error(), db.secret, redact.Hidden)) // not wrapped: what is inside shows it
 	}
 	err = redact.Error(err)
-	err = fmt.Errorf("store: %w", err)
 	if hint != "" {
 		err = retry.WithHint(err, hint)
 	}
-	return err
+	return &Error{err}
 }

@@ -21,10 +21,9 @@ const endOfPage = `SELECT COALESCE(MAX(seq), 0) FROM (SELECT seq FROM vodrelay_p
 // out is what is stored, or is gone, after it began. A page is in memory, and its transaction at an end, before w
 // gets it: w may be as slow as it likes.
 func (s *Store) Export(ctx context.Context, f Filter, w io.Writer) (n int64, err error) {
-	defer func() { err = explain(err, s.db.secret) }()
 	var last int64
 	if err := s.db.read.QueryRowContext(ctx, newest).Scan(&last); err != nil {
-		return 0, err
+		return 0, s.db.explain(err)
 	}
 	out := bufio.NewWriterSize(w, 64<<10)
 	encoder := json.NewEncoder(safetext.NewWriter(out)) // a terminal may show it
@@ -32,7 +31,7 @@ func (s *Store) Export(ctx context.Context, f Filter, w io.Writer) (n int64, err
 	for from := int64(0); from < last; {
 		var rows []row
 		if rows, from, err = s.exportPage(ctx, f, from, last); err != nil {
-			return n, err
+			return n, s.db.explain(err)
 		}
 		for _, r := range rows {
 			if err := encoder.Encode(toLine(r.Parcel)); err != nil {

@@ -25,7 +25,7 @@ func (s *Store) Find(ctx context.Context, f Filter, limit int) ([]event.Parcel, 
 func (s *Store) Mark(ctx context.Context) (int64, error) {
 	var last int64
 	err := s.db.read.QueryRowContext(ctx, newest).Scan(&last)
-	return last + 1, explain(err, s.db.secret)
+	return last + 1, s.db.explain(err)
 }
 
 // Matching counts the parcels that fit, by sink and state, in the order of List; nothing for what has none. It
@@ -33,13 +33,13 @@ func (s *Store) Mark(ctx context.Context) (int64, error) {
 func (s *Store) Matching(ctx context.Context, f Filter) ([]selection.Group, error) {
 	groups, err := groupsOf(ctx, s.db.read, f)
 	if err != nil {
-		return nil, explain(err, s.db.secret)
+		return nil, s.db.explain(err)
 	}
 	all := []selection.Group{}
 	for _, g := range groups {
 		n, err := s.matching(ctx, f, g)
 		if err != nil {
-			return nil, explain(err, s.db.secret)
+			return nil, s.db.explain(err)
 		}
 		if n > 0 {
 			all = append(all, selection.Group{Sink: fromText(g.sink), State: event.ParcelState(g.state), Parcels: n})

@@ -44,7 +44,7 @@ func (c Cursor) place() (place, error) {
 		err = json.Unmarshal(text, &p)
 	}
 	if err != nil {
-		return p, retry.Permanent(fmt.Errorf("store: %q is not a cursor: pass on what List returned", string(c)))
+		return p, &Error{retry.Permanent(fmt.Errorf("%q is not a cursor: pass on what List returned", string(c)))}
 	}
 	return p, nil
 }
@@ -69,7 +69,7 @@ func (s *Store) List(ctx context.Context, f Filter, after Cursor, limit int) ([]
 	}
 	rows, err := s.page(ctx, s.db.read, f, from, limit)
 	if err != nil {
-		return nil, "", explain(err, s.db.secret)
+		return nil, "", s.db.explain(err)
 	}
 	if len(rows) < limit {
 		return parcelsOf(rows), "", nil
@@ -156,7 +156,7 @@ func (db *database) tests(f Filter, args []any) (string, []any) {
 
 // Latest returns up to limit parcels in the state, those that were stored last first.
 func (s *Store) Latest(ctx context.Context, state event.ParcelState, limit int) (_ []event.Parcel, err error) {
-	defer func() { err = explain(err, s.db.secret) }()
+	defer func() { err = s.db.explain(err) }()
 	groups, err := groupsOf(ctx, s.db.read, Filter{State: state})
 	if err != nil {
 		return nil, err
@@ -225,7 +225,7 @@ func (s *Store) Get(ctx context.Context, id, sink string) ([]event.Parcel, error
 		query, args = query+` AND sink = $2`, append(args, toText(sink))
 	}
 	rows, err := collect(ctx, s.db.read, query+` ORDER BY sink, sub_app_id`, args...)
-	return parcelsOf(rows), explain(err, s.db.secret)
+	return parcelsOf(rows), s.db.explain(err)
 }
 
 // Count is what a sink has in one state.
@@ -245,7 +245,7 @@ const counts = `SELECT t.sink, t.state, t.parcels, t.bytes, COALESCE((
 // Counts says how much there is, by sink, waiting before dead; nothing for what has none. It is quick
 // however much that is.
 func (s *Store) Counts(ctx context.Context) (_ []Count, err error) {
-	defer func() { err = explain(err, s.db.secret) }()
+	defer func() { err = s.db.explain(err) }()
 	rows, err := s.db.read.QueryContext(ctx, counts)
 	if err != nil {
 		return nil, err

@@ -85,7 +85,7 @@ func (s *Store) put(ctx context.Context, parcels []event.Parcel) (int64, error) 
 	for i := range sorted {
 		p := &sorted[i]
 		if err := complete(p, now); err != nil {
-			return 0, retry.Permanent(fmt.Errorf("store: %w", err))
+			return 0, &Error{retry.Permanent(err)}
 		}
 		need.add(toText(p.Sink), sum{1, int64(len(p.Raw))})
 		rows[i] = []any{
@@ -191,7 +191,7 @@ func (s *Store) Claim(ctx context.Context, sink string, limit int, hold time.Dur
 		})
 	})
 	if err != nil {
-		return nil, explain(err, s.db.secret)
+		return nil, s.db.explain(err)
 	}
 	// A statement that changes rows returns them in any order.
 	slices.SortFunc(found, func(a, b row) int { return cmp.Or(a.Next.Compare(b.Next), cmp.Compare(a.seq, b.seq)) })
@@ -300,7 +300,7 @@ func (s *Store) NextDue(ctx context.Context, sink string) (time.Time, bool, erro
 		return time.Time{}, false, nil
 	}
 	if err != nil {
-		return time.Time{}, false, explain(err, s.db.secret)
+		return time.Time{}, false, s.db.explain(err)
 	}
 	return fromMillis(due), true, nil
 }

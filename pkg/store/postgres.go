@@ -39,7 +39,8 @@ func openPostgres(ctx context.Context, cfg Config, log *zap.Logger) (*database, 
 		config.RuntimeParams["application_name"] = "vodrelay"
 	}
 	db := &database{
-		name: fmt.Sprintf("database %s on %s", config.Database, config.Host), secret: config.Password,
+		server: true,
+		name:   fmt.Sprintf("database %s on %s", config.Database, config.Host), secret: config.Password,
 		types: postgresTypes, claim: fmt.Sprintf(claimParcels, "FOR UPDATE SKIP LOCKED"), within: "strpos(%s, %s) > 0",
 		writers: max(1, cfg.MaxConns/2), limit: transactionLimit,
 		first: `SELECT pg_advisory_xact_lock(8246913507742019)`, // any number that nobody else takes

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
+	"github.com/vodrelay/vodrelay/pkg/safetext"
 	"github.com/vodrelay/vodrelay/pkg/retry"
 )
 
@@ -65,7 +67,7 @@ func (s *Store) room(held, need holdings) error {
 	whole := sum{s.cfg.MaxParcels, s.cfg.MaxBytes}
 	if !before.plus(need.total()).fits(whole) {
 		return retry.WithHint(
-			fmt.Errorf("%w: %d parcels with %d bytes (max_parcels %d, max_bytes %d)", ErrFull, before.parcels, before.bytes, whole.parcels, whole.bytes),
+			fmt.Errorf("%w: the limit is %s", ErrFull, whole),
 			"bring the failing sinks back, drop dead letters (vodrelay parcels drop), or raise max_parcels and max_bytes; events stay in VOD's queue meanwhile")
 	}
 	percent := int64(s.cfg.Share(s.sinks()))
@@ -76,7 +78,7 @@ func (s *Store) room(held, need holdings) error {
 	for _, sink := range slices.Sorted(maps.Keys(need)) {
 		if !held[sink].plus(need[sink]).fits(share) {
 			return retry.WithHint(
-				fmt.Errorf("%w for sink %s: its share is used up: %d parcels, %d bytes (max_share %d %%)", ErrFull, fromText(sink), share.parcels, share.bytes, percent),
+				fmt.Errorf("%w for sink %s: its share (max_share %d %%) is used up: the limit is %s", ErrFull, safetext.Name(fromText(sink)), percent, share),
 				"bring the sink back, drop its dead letters (vodrelay parcels drop --sink), or raise max_share, max_parcels or max_bytes; its events stay in VOD's queue meanwhile, and the other sinks go on")
 		}
 	}
@@ -97,4 +99,16 @@ func (s sum) share(percent int64) sum {
 		return max(1, n/100*percent+n%100*percent/100)
 	}
 	return sum{of(s.parcels), of(s.bytes)}
+}
+
+// String is s as a limit, of which 0 is none. It says nothing of what is held, which changes all the time.
+func (s sum) String() string {
+	var all []string
+	if s.parcels > 0 {
+		all = append(all, safetext.Count(s.parcels, "parcel", "parcels"))
+	}
+	if s.bytes > 0 {
+		all = append(all, safetext.Count(s.bytes, "byte", "bytes"))
+	}
+	return strings.Join(all, " and ")
 }

@@ -19,13 +19,13 @@ func testShare(t *testing.T, s *Store) {
 	sinks = 3
 	err := s.Put(t.Context(), parcel(12, "a"))
 	require.ErrorIs(t, err, ErrFull)
-	require.EqualError(t, err, "store: the store is full for sink a: its share is used up: 10 parcels, 0 bytes (max_share 50 %)")
+	require.EqualError(t, err, "store: the store is full for sink a: its share (max_share 50 %) is used up: the limit is 10 parcels")
 	require.Contains(t, retry.Hint(err), "raise max_share")
 	require.False(t, retry.IsPermanent(err))
 	require.ErrorIs(t, s.Put(t.Context(), parcel(12, "a"), parcel(12, "b")), ErrFull, "all or none")
 	require.NoError(t, s.Put(t.Context(), append(parcels(0, 12, "a"), parcel(12, "b"))...), "what is there needs no room")
 	require.NoError(t, s.Put(t.Context(), parcels(13, 19, "b")...), "another sink has its own share")
-	require.ErrorContains(t, s.Put(t.Context(), parcel(19, "b"), parcel(20, "c")), "the store is full: 19 parcels", "and all have the whole in common")
+	require.ErrorContains(t, s.Put(t.Context(), parcel(19, "b"), parcel(20, "c")), "the store is full: the limit is 20 parcels", "and all have the whole in common")
 
 	// Dead letters count, and dropping them makes room.
 	died := make([]Outcome, 0, 12)

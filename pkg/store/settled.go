@@ -51,7 +51,7 @@ func (s *Store) ForgetSettled(ctx context.Context, subAppID uint64, id string) e
 func (s *Store) Settled(ctx context.Context, subAppID uint64) ([]event.SettledMark, error) {
 	rows, err := s.db.read.QueryContext(ctx, readSettled, int64(subAppID), int64(maxSettled))
 	if err != nil {
-		return nil, explain(err, s.db.secret)
+		return nil, s.db.explain(err)
 	}
 	defer func() { _ = rows.Close() }() // Err below says what went wrong
 	var all []event.SettledMark
@@ -59,10 +59,10 @@ func (s *Store) Settled(ctx context.Context, subAppID uint64) ([]event.SettledMa
 		var m event.SettledMark
 		var at int64
 		if err := rows.Scan(&m.EventID, &at); err != nil {
-			return nil, explain(err, s.db.secret)
+			return nil, s.db.explain(err)
 		}
 		m.EventID, m.At = fromText(m.EventID), fromMillis(at)
 		all = append(all, m)
 	}
-	return all, explain(rows.Err(), s.db.secret)
+	return all, s.db.explain(rows.Err())
 }

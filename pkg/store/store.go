@@ -73,19 +73,19 @@ func Open(ctx context.Context, cfg Config, log *zap.Logger, opts ...Option) (*St
 		log = zap.NewNop()
 	}
 	if err := cfg.Validate(); err != nil {
-		return nil, retry.Permanent(fmt.Errorf("store: %w", err))
+		return nil, &Error{retry.Permanent(err)}
 	}
 	s := &Store{cfg: cfg, log: log, sinks: o.sinks}
 	if err := s.open(ctx, o); err != nil {
-		secret := ""
+		db := &database{server: cfg.Driver == DriverPostgres}
 		if s.db != nil {
-			secret = s.db.secret
-			err = errors.Join(err, s.db.close())
+			db = s.db
+			err = errors.Join(err, db.close())
 		}
 		if diagnose(err).damaged {
 			err = retry.Permanent(err)
 		}
-		return nil, explain(err, secret)
+		return nil, db.explain(err)
 	}
 	var random [8]byte
 	_, _ = rand.Read(random[:]) // never fails: https://pkg.go.dev/crypto/rand#Read
@@ -150,12 +150,12 @@ func (s *Store) write(ctx context.Context, rows int, do func(ctx context.Context
 	if rows == 0 {
 		return nil
 	}
-	return explain(s.writer.submit(ctx, rows, false, do), s.db.secret)
+	return s.db.explain(s.writer.submit(ctx, rows, false, do))
 }
 
 // keep is a write of what must be there after a crash: it fails once the store is lost.
 func (s *Store) keep(ctx context.Context, rows int, do func(ctx context.Context, t *txn) error) error {
-	return explain(s.writer.keep(ctx, rows, do), s.db.secret)
+	return s.db.explain(s.writer.keep(ctx, rows, do))
 }
 
 const markChecked = `UPDATE vodrelay_schema SET checked_at = $1`
@@ -175,10 +175,10 @@ func (s *Store) Healthy(ctx context.Context) error {
 func (s *Store) Close(ctx context.Context) error {
 	err := s.finish(ctx)
 	if err != nil {
-		return fmt.Errorf("store: %w", err)
+		return &Error{err}
 	}
 	s.closeOnce.Do(func() {
-		s.closeErr = explain(s.db.close(), s.db.secret)
+		s.closeErr = s.db.explain(s.db.close())
 	})
 	return s.closeErr
 }

@@ -192,7 +192,7 @@ func (w *writer) commit(shard int64, writes []*write) {
 		if w.db.guard.isLost() != nil {
 			return // which is said
 		}
-		if told := explain(err, w.db.secret); !errors.Is(err, ErrClosed) && w.streak.Fail(told) {
+		if told := w.db.explain(err); !errors.Is(err, ErrClosed) && w.streak.Fail(told) {
 			w.log.Error("the store cannot be written", zap.Error(told), zap.String("hint", retry.Hint(told)))
 		}
 	}

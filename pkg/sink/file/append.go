@@ -101,7 +101,7 @@ func (a *appender) reach() error {
 	}
 	if a.sync {
 		// Always, since whoever made the file may have crashed before this.
-		if err := syncDirectory(a.path); err != nil {
+		if err := SyncDirectory(a.path); err != nil {
 			return errors.Join(err, f.Close())
 		}
 	}
@@ -109,8 +109,8 @@ func (a *appender) reach() error {
 	return nil
 }
 
-// syncDirectory makes the name of the file at path durable.
-func syncDirectory(path string) error {
+// SyncDirectory makes the name of the file at path durable, where the system has a way to.
+func SyncDirectory(path string) error {
 	if runtime.GOOS == "windows" { // has no such operation
 		return nil
 	}

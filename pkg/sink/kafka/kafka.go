@@ -23,6 +23,7 @@ import (
 	"github.com/vodrelay/vodrelay/pkg/event"
 	"github.com/vodrelay/vodrelay/pkg/redact"
 	"github.com/vodrelay/vodrelay/pkg/retry"
+	"github.com/vodrelay/vodrelay/pkg/safetext"
 	"github.com/vodrelay/vodrelay/pkg/sink/internal/renew"
 	"github.com/vodrelay/vodrelay/pkg/sink/internal/tlsconf"
 )
@@ -217,7 +218,7 @@ func (s *Sink) Close(ctx context.Context) error {
 	}
 	left := s.batches.close(ctx) + s.alone.close(ctx)
 	if left > 0 {
-		return fmt.Errorf("%s: %d records were not acknowledged before the end: %w", s.brokers, left, ctx.Err())
+		return fmt.Errorf("%s: %s not acknowledged before the end: %w", s.brokers, safetext.Count(left, "record was", "records were"), ctx.Err())
 	}
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/vodrelay/vodrelay/pkg/internal/secretfile"
 	"github.com/vodrelay/vodrelay/pkg/redact"
 	"github.com/vodrelay/vodrelay/pkg/sink/internal/eventname"
+	"github.com/vodrelay/vodrelay/pkg/sink/internal/neterr"
 	"github.com/vodrelay/vodrelay/pkg/sink/internal/tlsconf"
 )
 
@@ -111,7 +112,7 @@ func validateServer(server string) error {
 	case strings.Contains(server, "@"):
 		return fmt.Errorf("%q: must hold no user and password: use username and password_file, or token_file", shown)
 	case !strings.Contains(server, "://"):
-		return fmt.Errorf("%q: needs a scheme, write nats://%s", shown, shown)
+		return fmt.Errorf("%q: needs a scheme, write %s", shown, neterr.AddScheme(shown, "nats", "nats://nats-1:4222"))
 	case err != nil || u.Hostname() == "" || strings.Contains(server, ","):
 		return fmt.Errorf("%q: write nats://host:4222, one in each entry", redact.Addresses(strings.Split(server, ",")))
 	case !slices.Contains([]string{"nats", "tls", "ws", "wss"}, u.Scheme):

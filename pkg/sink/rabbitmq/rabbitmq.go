@@ -24,6 +24,7 @@ import (
 	"github.com/vodrelay/vodrelay/pkg/event"
 	"github.com/vodrelay/vodrelay/pkg/internal/secretfile"
 	"github.com/vodrelay/vodrelay/pkg/redact"
+	"github.com/vodrelay/vodrelay/pkg/safetext"
 	"github.com/vodrelay/vodrelay/pkg/sink/internal/renew"
 	"github.com/vodrelay/vodrelay/pkg/sink/internal/tlsconf"
 )
@@ -186,7 +187,7 @@ func (s *Sink) Close(ctx context.Context) error {
 	}
 	s.work.Wait()
 	if left > 0 {
-		return fmt.Errorf("%s: %d messages were not confirmed before the end: %w", s.brokers, left, ctx.Err())
+		return fmt.Errorf("%s: %s not confirmed before the end: %w", s.brokers, safetext.Count(left, "message was", "messages were"), ctx.Err())
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/vodrelay/vodrelay/pkg/retry"
+	"github.com/vodrelay/vodrelay/pkg/safetext"
 )
 
 // Check connects, logs in, and asks, if the key is the same for all events, whether it holds the right type
@@ -108,7 +109,7 @@ func (s *Sink) checkServer(ctx context.Context, master redis.Cmdable) error {
 		return n, found && err == nil
 	}
 	if n, ok := value("connected_slaves"); ok && n < s.cfg.Replicas {
-		return retry.WithHint(fmt.Errorf("%s: %d replicas are connected, and replicas asks for %d", s.servers, n, s.cfg.Replicas),
+		return retry.WithHint(fmt.Errorf("%s: %s connected, and replicas asks for %d", s.servers, safetext.Count(n, "replica is", "replicas are"), s.cfg.Replicas),
 			"start the replicas, or lower replicas")
 	}
 	if on, ok := value("aof_enabled"); ok && on == 0 && s.cfg.Command != commandPublish {

@@ -7,11 +7,13 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/vodrelay/vodrelay/pkg/event"
 	"github.com/vodrelay/vodrelay/pkg/internal/secretfile"
 	"github.com/vodrelay/vodrelay/pkg/redact"
+	"github.com/vodrelay/vodrelay/pkg/sink/internal/neterr"
 	"github.com/vodrelay/vodrelay/pkg/sink/internal/tlsconf"
 )
 
@@ -123,15 +125,22 @@ func parseURL(text string) (*url.URL, error) {
 	target, err := url.Parse(text)
 	switch {
 	case !strings.Contains(text, "://"):
-		return nil, fmt.Errorf("url: %q: needs a scheme, write https://%s", shown, shown)
+		return nil, fmt.Errorf("url: %q: needs a scheme, write %s", shown, neterr.AddScheme(shown, "https", "https://example.com/vod"))
 	case err != nil:
 		return nil, fmt.Errorf("url: %q: cannot be parsed, write https://host/path with special characters percent-encoded", shown)
 	case target.Scheme != "http" && target.Scheme != "https":
 		return nil, fmt.Errorf("url: %q: must start with https:// or http://", shown)
 	case target.Hostname() == "":
 		return nil, fmt.Errorf("url: %q: has no host, write https://example.com/vod", shown)
+	case target.Port() != "" && !isPort(target.Port()):
+		return nil, fmt.Errorf("url: %q: %s is no port, write a number from 1 to 65535, or leave it out", shown, target.Port())
 	}
 	return target, nil
+}
+
+func isPort(text string) bool {
+	n, err := strconv.ParseUint(text, 10, 16)
+	return err == nil && n > 0
 }
 
 // parseProxy returns nil for the environment's choice.

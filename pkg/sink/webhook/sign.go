@@ -57,7 +57,6 @@ func sign(header http.Header, secrets, id string, body []byte, now time.Time) er
 			return errors.New("cannot sign")
 		}
 	}
-	header.Set(standardwebhooks.HeaderWebhookID, id)
 	header.Set(standardwebhooks.HeaderWebhookTimestamp, strconv.FormatInt(now.Unix(), 10))
 	header.Set(standardwebhooks.HeaderWebhookSignature, strings.Join(signatures, " "))
 	return nil

@@ -3,7 +3,7 @@
 // endpoint or its operator, as is trouble on the network: the event is sent again until that is over. Redirects are not
 // followed. A name is looked up again within conns.MaxAge, however busy the connections are.
 //
-// Each request has the event's DedupID in Idempotency-Key, with a secret also in webhook-id, so that a receiver
+// Each request has the event's DedupID in Idempotency-Key and webhook-id, so that a receiver
 // can tell an event that is sent again.
 package webhook
 
@@ -21,6 +21,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
@@ -150,6 +151,7 @@ func (s *Sink) Send(ctx context.Context, e event.Event) error {
 	// net/http takes this header as leave to send a request again by itself when an idle connection turns
 	// out to be closed.
 	req.Header.Set("Idempotency-Key", id)
+	req.Header.Set(standardwebhooks.HeaderWebhookID, id)
 	if s.secret != nil {
 		secrets, err := s.secret()
 		if err != nil {

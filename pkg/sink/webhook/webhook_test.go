@@ -252,7 +252,7 @@ func TestRequest(t *testing.T) {
 	require.Equal(t, "/a%2Fb?q=1", got.path)
 	require.Equal(t, "other.example", got.host)
 	for name, want := range map[string]string{
-		"Content-Type": "application/json", "User-Agent": "vodrelay", "Idempotency-Key": e.DedupID(),
+		"Content-Type": "application/json", "User-Agent": "vodrelay", "Idempotency-Key": e.DedupID(), "Webhook-Id": e.DedupID(),
 		"X-Tenant": "7", "Authorization": "Bearer one", "Webhook-Signature": "",
 	} {
 		require.Equal(t, want, got.header.Get(name), name)

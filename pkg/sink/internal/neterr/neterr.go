@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/url"
 	"regexp"
 	"strconv"
 	"strings"
@@ -52,6 +53,20 @@ func HostPort(address, defaultPort, example string) (string, error) {
 		return "", fmt.Errorf("write host:port, such as %s, one in each entry", example)
 	}
 	return net.JoinHostPort(host, port), nil
+}
+
+// oddScheme is what people write for a scheme by mistake, such as https:/ or http// or none.
+var oddScheme = regexp.MustCompile(`^[A-Za-z]{0,5}:?/+|^(https?|nats|tls|wss?):`)
+
+// AddScheme is what to write for an address without a proper scheme: scheme:// and the address if that makes a URL with
+// a host, otherwise example.
+func AddScheme(address, scheme, example string) string {
+	text := scheme + "://" + oddScheme.ReplaceAllString(address, "")
+	u, err := url.Parse(text)
+	if err != nil || u.Hostname() == "" || strings.ContainsAny(u.Host, " ,*") || strings.ContainsFunc(text, func(r rune) bool { return !safetext.Visible(r) }) {
+		return example
+	}
+	return text
 }
 
 // Target is what the hints call the other side.

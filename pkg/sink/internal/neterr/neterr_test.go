@@ -19,6 +19,18 @@ func TestSteady(t *testing.T) {
 	require.LessOrEqual(t, len(Steady(strings.Repeat("é", 500))), 200)
 }
 
+func TestAddScheme(t *testing.T) {
+	const example = "https://example.com/vod"
+	for address, want := range map[string]string{
+		"example.com": "https://example.com", "localhost:8080/vod": "https://localhost:8080/vod", "[::1]:80": "https://[::1]:80",
+		"https:/example.com": "https://example.com", "http//example.com/a": "https://example.com/a", "https:example.com": "https://example.com",
+		"//example.com": "https://example.com", "://example.com": "https://example.com",
+		"exa mple.com": example, "": example, "https:/": example, "a,b": example, "a:b:c": example, "/": example, "x\u202ey": example,
+	} {
+		require.Equal(t, want, AddScheme(address, "https", example), address)
+	}
+}
+
 func FuzzSteady(f *testing.F) {
 	f.Add("read tcp [::1]:5->[fe80::1%eth0]:443: x")
 	f.Fuzz(func(t *testing.T, text string) {
