@@ -149,9 +149,8 @@ func (d *decoder) list(n *yaml.Node, path string, v reflect.Value, f field) {
 	if n.Kind != yaml.SequenceNode {
 		remedy := "must be a list"
 		switch {
-		case n.Kind == yaml.ScalarNode && isScalar(v.Type().Elem()) && !f.secret && !strings.ContainsAny(n.Value, "'\"[]{}@=/\n"):
-			// No URL, path, login or setting: it may hold a secret.
-			remedy += ": write [" + shorten(strings.Join(strings.FieldsFunc(n.Value, func(r rune) bool { return r == ' ' || r == ',' }), ", ")) + "]"
+		case n.Kind == yaml.ScalarNode && isScalar(v.Type().Elem()) && !f.secret && listed(n.Value) != "":
+			remedy += ": write [" + shorten(listed(n.Value)) + "]"
 		case !isScalar(v.Type().Elem()):
 			remedy += ": begin each item with a dash"
 		default:
@@ -303,4 +302,19 @@ func example(f field) string {
 func shorten(s string) string {
 	s = quote(s)
 	return s[1 : len(s)-1]
+}
+
+// listed is a text, with blanks or commas between its parts, as the items of a list; "" for one that may hold a
+// secret, or is no such text.
+func listed(text string) string {
+	if strings.ContainsAny(text, "'\"[]{}=\n") {
+		return ""
+	}
+	items := strings.FieldsFunc(text, func(r rune) bool { return r == ' ' || r == ',' })
+	for _, item := range items {
+		if redact.Address(item) != item {
+			return ""
+		}
+	}
+	return strings.Join(items, ", ")
 }
