@@ -123,7 +123,58 @@ func TestCheckWarnsOfAReceiverWithoutStoreAndKey(t *testing.T) {
 	require.Contains(t, out, "there is no store: a notification whose sinks take longer than 4s is not acknowledged")
 	require.Contains(t, out, "there is no sign_key: whoever reaches 127.0.0.1:0 can post events")
 	require.NotContains(t, out, "credentials", "what only receives needs none")
+	code, out, log = command(t, append(environ, signKeyVariable+"=abc123"), "check")
+	require.Zero(t, code, log)
+	require.Contains(t, out, "sign_key has 6 characters: who sees one notification has its Sign and T")
+	require.NotContains(t, out+log, "abc123")
 	code, _, log = command(t, append(environ, "VODRELAY_SOURCES=push"), "check")
 	require.Equal(t, exitConfig, code)
 	require.Contains(t, log, `sources[0]: "push": must be pull or callback`)
+}
+
+// What others can reach asks for a proof, unless it is said that it need not.
+func TestAReceiverForOthersNeedsAKey(t *testing.T) {
+	t.Parallel()
+	_, environ := startEmulator(t, emulator.Options{})
+	environ = append(environ, "VODRELAY_SOURCES=callback", "VODRELAY_CALLBACK_LISTEN=0.0.0.0:0", "VODRELAY_STORE_DRIVER=none")
+	for _, args := range [][]string{{"check"}, {"run"}} {
+		code, _, log := command(t, environ, args...)
+		require.Equal(t, exitConfig, code, args)
+		require.Contains(t, log, `callback.listen: "0.0.0.0:0": others can reach this address: set sign_key_file`)
+		require.Contains(t, log, "insecure: true")
+	}
+	code, out, log := command(t, append(environ, "VODRELAY_CALLBACK_INSECURE=true"), "check")
+	require.Zero(t, code, log)
+	require.Contains(t, out, "whoever reaches 0.0.0.0:0 can post events")
+	code, _, log = command(t, append(environ, signKeyVariable+"=abcdefghij0123456789"), "check")
+	require.Zero(t, code, log)
+}
+
+// VOD's documentation has a notification without EventType. Posted or pulled, it is one event.
+func TestANotificationWithoutEventTypeComesEitherWay(t *testing.T) {
+	t.Parallel()
+	const content = `{"FileUploadEvent":{"FileId":"5285890784273533167","MediaBasicInfo":{"Name":"Animal World"}}}`
+	cloud, environ := startEmulator(t, emulator.Options{})
+	listen, dir := freeAddress(t), t.TempDir()
+	out := filepath.Join(dir, "events.jsonl")
+	d := startDaemon(t, environ, fmt.Sprintf("sources: [pull, callback]\ncallback: {listen: %q}\nstore: {path: %q}\nsinks: [{type: file, path: %q, format: cloudevents}]\n",
+		listen, filepath.Join(dir, "s.db"), out))
+	code, log, _ := command(t, d.environ, "send", linesFile(t, content), "--to", "http://"+listen+"/", "-o", "json")
+	require.Zero(t, code, log)
+	eventually(t, "the posted one is written", func() bool { return count(out) == 1 })
+	cloud.Publish(testApp, json.RawMessage(content))
+	eventually(t, "the pulled one is written", func() bool { return count(out) == 2 })
+	data, err := os.ReadFile(out)
+	require.NoError(t, err)
+	var both []map[string]any
+	for line := range strings.Lines(string(data)) {
+		var e map[string]any
+		require.NoError(t, json.Unmarshal([]byte(line), &e))
+		delete(e, "time")
+		both = append(both, e)
+	}
+	require.Equal(t, both[0], both[1])
+	require.Equal(t, "com.tencentcloud.vod.unknown", both[0]["type"])
+	d.signal(syscall.SIGTERM)
+	require.Zero(t, d.wait())
 }

@@ -31,9 +31,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"go.uber.org/zap"
-	"golang.org/x/net/netutil"
 	"golang.org/x/time/rate"
 
+	"github.com/vodrelay/vodrelay/pkg/internal/httpserver"
 	"github.com/vodrelay/vodrelay/pkg/retry"
 )
 
@@ -50,8 +50,8 @@ const (
 	maxLooks = 4
 )
 
-// limits are the times that a client has, and how many connections there can be; further ones wait to be
-// accepted.
+// limits are the times that a client has, and how many connections have a place: a further one takes that of the
+// longest without a request, so that probes always get through.
 type limits struct {
 	header, read, write, idle time.Duration
 	conns                     int
@@ -79,7 +79,7 @@ type Server struct {
 	closed chan struct{}      // closed when the last request has ended
 
 	mu       sync.Mutex
-	listener net.Listener // nil before Listen
+	listener *httpserver.Listener // nil before Listen
 	serving  bool
 	ending   bool           // no request begins any more
 	requests sync.WaitGroup // under way
@@ -136,7 +136,23 @@ func newServer(cfg Config, logger *zap.Logger, opts Options, limit limits) (*Ser
 		BaseContext:       func(net.Listener) context.Context { return requests },
 		ErrorLog:          log.New(debugWriter{logger}, "", 0), //nolint:forbidigo // what net/http wants
 	}
+	httpserver.Attach(s.http)
 	return s, nil
+}
+
+func (s *Server) connections() httpserver.Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.listener == nil {
+		return httpserver.Stats{}
+	}
+	return s.listener.Stats()
+}
+
+// connectionsClosed tells of clients that keep more connections than there are places.
+func (s *Server) connectionsClosed(reason httpserver.Reason, count int64, from net.Addr) {
+	s.log.Warn("admin: there is no place for more connections: those that have waited longest are closed",
+		zap.Stringer("reason", reason), zap.Int64("connections", count), zap.Stringer("last_from", from))
 }
 
 // debugWriter logs what net/http says of broken connections: a scanner should not fill the log.
@@ -160,11 +176,11 @@ func (s *Server) Listen(ctx context.Context) error {
 	if err != nil {
 		return retry.WithHint(fmt.Errorf("admin: %w", err), "set admin.listen to a free address of this machine, or to \"\" for no admin server")
 	}
-	if !s.cfg.asksForToken() && !isLoopback(l.Addr().String()) { // localhost can be anything in /etc/hosts
+	if err := s.cfg.closed(l.Addr().String()); err != nil { // localhost can be anything in /etc/hosts
 		_ = l.Close()
-		return fmt.Errorf("admin: %s is %s, which others can reach: set admin.token_file, or listen on 127.0.0.1", s.cfg.Listen, l.Addr())
+		return fmt.Errorf("admin: %s is %s: %w", s.cfg.Listen, l.Addr(), err)
 	}
-	s.listener = netutil.LimitListener(l, s.limit.conns)
+	s.listener = httpserver.Listen(l, httpserver.Limits{Most: s.limit.conns, Closed: s.connectionsClosed})
 	return nil
 }
 

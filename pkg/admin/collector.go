@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/vodrelay/vodrelay/pkg/event"
+	"github.com/vodrelay/vodrelay/pkg/internal/httpserver"
 )
 
 const (
@@ -69,6 +70,9 @@ var (
 	cbRemembered = desc("callback_notifications_remembered_total", "Notifications of an event that had been settled too late for its last attempt.")
 	cbInHand     = desc("callback_events_in_hand", "Events that were posted and are being worked on.")
 
+	connsOpen   = desc("connections", "Open connections of the servers of this program, admin and callback.", "server")
+	connsClosed = desc("connections_closed_total", "Connections that were closed without being at work, by server and reason: stranger (its address may not connect), replaced (it waited, and another one needed its place), or crowded (its address has as many as one may have).", "server", "reason")
+
 	storeUp      = desc("store_up", "1 if the store can be read and written.")
 	parcels      = desc("parcels", "Parcels in the store, by sink and state: waiting or dead. Sinks that are not configured any more count as (removed), events that a processor failed on as -.", "sink", "state")
 	parcelBytes  = desc("parcels_bytes", "Size of the events in parcels, by sink and state.", "sink", "state")
@@ -107,7 +111,9 @@ func (s collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	if stats.Callback != nil {
 		c.callback(*stats.Callback)
+		c.connections("callback", stats.Callback.Connections)
 	}
+	c.connections("admin", s.connections())
 	if s.counts != nil {
 		s.collectStore(c, stats.Pipeline.Sinks)
 	}
@@ -262,6 +268,13 @@ func (c collection) scheduler(s SchedulerStats) {
 	c.counter(parcelDead, float64(s.Dead))
 	c.counter(parcelNotTried, float64(s.NotTried))
 	c.counter(storeErrors, float64(s.StoreErrors))
+}
+
+func (c collection) connections(server string, s httpserver.Stats) {
+	c.gauge(connsOpen, float64(s.Open), server)
+	for reason, count := range s.Closed {
+		c.counter(connsClosed, float64(count), server, httpserver.Reason(reason).String())
+	}
 }
 
 func (c collection) callback(s CallbackStats) {

@@ -6,11 +6,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net"
-	"net/netip"
-	"strconv"
 	"strings"
 
+	"github.com/vodrelay/vodrelay/pkg/internal/httpserver"
 	"github.com/vodrelay/vodrelay/pkg/internal/secretfile"
 )
 
@@ -22,10 +20,11 @@ const (
 
 // Config is where the admin server listens, and what it shows.
 type Config struct {
-	Listen    string `mapstructure:"listen" default:"127.0.0.1:9464" empty:"off" doc:"Address of the admin server: metrics, health, status, parcels and a page for people. Empty: none, also in the environment (VODRELAY_ADMIN_LISTEN=). On another address than the loopback one it needs token or token_file."`
-	Token     string `mapstructure:"token" secret:"true" doc:"What a request must carry that shows or changes events, as Authorization: Bearer TOKEN, or as the password of a browser; at least 16 characters. Metrics, health and status ask for none."`
-	TokenFile string `mapstructure:"token_file" doc:"Path of a file with the token, instead of token. Read at each use, so that it can be replaced."`
-	Pprof     bool   `mapstructure:"pprof" default:"false" doc:"Serve Go's profiles at /debug/pprof/."`
+	Listen    string   `mapstructure:"listen" default:"127.0.0.1:9464" empty:"off" doc:"Address of the admin server: metrics, health, status, parcels and a page for people. Empty: none, also in the environment (VODRELAY_ADMIN_LISTEN=). On another address than the loopback one it needs token or token_file."`
+	Token     string   `mapstructure:"token" secret:"true" doc:"What a request must carry that shows or changes events, as Authorization: Bearer TOKEN, or as the password of a browser; at least 16 characters. Metrics, health and status ask for none."`
+	TokenFile string   `mapstructure:"token_file" doc:"Path of a file with the token, instead of token. Read at each use, so that it can be replaced."`
+	Hosts     []string `mapstructure:"hosts" doc:"Names beside its own that the server answers to, such as relay.example.com. A request with another name in Host gets 421, since a web page could have given that name to this address. On a loopback address its own names are IP addresses and localhost; on another one also the machine's host name, names without a dot, and those under local, internal, home.arpa and svc, such as a Kubernetes service's."`
+	Pprof     bool     `mapstructure:"pprof" default:"false" doc:"Serve Go's profiles at /debug/pprof/."`
 }
 
 // DefaultConfig serves this machine only, without a token.
@@ -36,10 +35,12 @@ func (c Config) Validate() error {
 	var errs []error
 	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	if c.Listen != "" {
-		if err := checkListen(c.Listen); err != nil {
+		err := httpserver.CheckListen(c.Listen, 9464)
+		if err == nil {
+			err = c.closed(c.Listen)
+		}
+		if err != nil {
 			fail("listen: %q: %w", c.Listen, err)
-		} else if !c.asksForToken() && !isLoopback(c.Listen) {
-			fail("listen: %q: others can reach this address: set token_file (make a token with: openssl rand -hex 32), or listen on 127.0.0.1", c.Listen)
 		}
 	}
 	if c.Token != "" && c.TokenFile != "" {
@@ -55,12 +56,25 @@ func (c Config) Validate() error {
 			fail("token_file: %q: %w", c.TokenFile, err)
 		}
 	}
+	for i, host := range c.Hosts {
+		if err := httpserver.CheckHost(host); err != nil {
+			fail("hosts[%d]: %q: %w", i, host, err)
+		}
+	}
 	return errors.Join(errs...)
+}
+
+// closed refuses an address that others can reach when nobody is asked for a token.
+func (c Config) closed(address string) error {
+	if c.asksForToken() {
+		return nil
+	}
+	return httpserver.Closed(address, "set token_file (make a token with: openssl rand -hex 32)")
 }
 
 // String shows no secret.
 func (c Config) String() string {
-	return fmt.Sprintf("{Listen:%s Token:%s TokenFile:%s Pprof:%t}", c.Listen, hide(c.Token), c.TokenFile, c.Pprof)
+	return fmt.Sprintf("{Listen:%s Token:%s TokenFile:%s Hosts:%q Pprof:%t}", c.Listen, hide(c.Token), c.TokenFile, c.Hosts, c.Pprof)
 }
 
 // Format is String for every verb.
@@ -88,27 +102,6 @@ func (c Config) currentToken() (string, error) {
 		return c.Token, nil
 	}
 	return readToken(c.TokenFile)
-}
-
-func checkListen(address string) error {
-	_, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return errors.New("write host:port, such as 127.0.0.1:9464 or [::1]:9464")
-	}
-	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
-		return fmt.Errorf("%q is not a port, write a number up to 65535, such as 9464", port)
-	}
-	return nil
-}
-
-// isLoopback reports whether only this machine reaches the address. An empty host is every address.
-func isLoopback(address string) bool {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return false
-	}
-	ip, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && ip.Unmap().IsLoopback()
 }
 
 func checkToken(token string) error {

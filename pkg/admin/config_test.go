@@ -33,6 +33,8 @@ func TestConfigValidate(t *testing.T) {
 		"name without token":      {Config{Listen: "localhost.example.com:9464"}, "others can reach"},
 		"all with token":          {Config{Listen: ":9464", Token: goodToken}, ""},
 		"all with file":           {Config{Listen: ":9464", TokenFile: file(goodToken + "\n")}, ""},
+		"host":                    {Config{Listen: ":1", Token: goodToken, Hosts: []string{"relay.example.com"}}, ""},
+		"host with port":          {Config{Listen: ":1", Token: goodToken, Hosts: []string{"relay.example.com:80"}}, `hosts[0]: "relay.example.com:80": write a host name alone`},
 		"no port":                 {Config{Listen: "127.0.0.1"}, `listen: "127.0.0.1": write host:port`},
 		"named port":              {Config{Listen: "127.0.0.1:http"}, `"http" is not a port`},
 		"large port":              {Config{Listen: "127.0.0.1:70000"}, "is not a port"},

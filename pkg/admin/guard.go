@@ -5,10 +5,11 @@ import (
 	"crypto/subtle"
 	"net"
 	"net/http"
-	"net/netip"
 	"strings"
 
 	"go.uber.org/zap"
+
+	"github.com/vodrelay/vodrelay/pkg/internal/httpserver"
 )
 
 // secure sets what keeps a browser from using an answer for anything else than to show it.
@@ -25,38 +26,14 @@ func secure(next http.Handler) http.Handler {
 	})
 }
 
-// fromHere refuses what a foreign web page has a browser send. A browser on this machine reaches the
-// loopback address for every page that it shows, and for a page whose name is made to resolve to
-// 127.0.0.1 the answer would even be readable.
-func (s *Server) fromHere(next http.Handler) http.Handler {
-	crossOrigin := http.NewCrossOriginProtection()
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if isLoopback(s.cfg.Listen) && !isOwnName(r.Host) {
-			fail(w, http.StatusMisdirectedRequest, "this server is for this machine only: use http://localhost or the address itself")
-			return
-		}
-		// To follow a link to here is fine; to embed the answer is not.
-		embedded := r.Header.Get("Sec-Fetch-Site") == "cross-site" && r.Header.Get("Sec-Fetch-Mode") != "navigate"
-		if err := crossOrigin.Check(r); err != nil || embedded {
-			fail(w, http.StatusForbidden, "refused: the request comes from another web site")
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
-}
-
-// isOwnName reports whether host, with or without a port, cannot be a name that somebody else gave to this
-// machine.
-func isOwnName(host string) bool {
-	name := host
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		name = h
-	}
-	name = strings.ToLower(strings.TrimSuffix(name, "."))
-	if _, err := netip.ParseAddr(strings.Trim(name, "[]")); err == nil {
-		return true
-	}
-	return name == "" || name == "localhost" || strings.HasSuffix(name, ".localhost")
+// guard keeps foreign web pages out.
+func (s *Server) guard(next http.Handler) http.Handler {
+	host, _, _ := net.SplitHostPort(s.cfg.Listen) // validated
+	loopback := httpserver.IsLoopback(s.cfg.Listen)
+	return httpserver.Guard{
+		Loopback: func(*http.Request) bool { return loopback },
+		Hosts:    append([]string{host}, s.cfg.Hosts...), Key: "admin.hosts", Fail: fail,
+	}.Handler(next)
 }
 
 // withToken asks for the token if there is one: as Authorization: Bearer, or as the password of

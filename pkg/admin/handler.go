@@ -50,7 +50,7 @@ func (s *Server) handler() http.Handler {
 			fail(w, http.StatusNotFound, "profiles are off: set admin.pprof to true")
 		})
 	}
-	return s.counted(secure(s.fromHere(http.MaxBytesHandler(mux, maxBody))))
+	return s.counted(secure(s.guard(http.MaxBytesHandler(mux, maxBody))))
 }
 
 // counted makes Shutdown wait for the request, and a panic in it an answer and a line in the log.

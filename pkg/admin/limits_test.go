@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"reflect"
 	"strings"
 	"testing"
@@ -75,8 +74,8 @@ func TestSlowReader(t *testing.T) {
 	limit.write = 4 * time.Second // making the answer takes a part of it
 	s := prepared(t, Config{}, someOptions(&fakeStore{parcels: []event.Parcel{large}}), limit)
 	s.http.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
-		limited := reflect.ValueOf(conn).Elem().FieldByName("Conn") // of netutil's listener
-		require.NoError(t, limited.Interface().(*net.TCPConn).SetWriteBuffer(4<<10))
+		placed := reflect.ValueOf(conn).Elem().FieldByName("Conn") // of the listener with places
+		require.NoError(t, placed.Interface().(*net.TCPConn).SetWriteBuffer(4<<10))
 		return ctx
 	}
 	s.serve()
@@ -148,31 +147,22 @@ func (s *slowStore) Replay(ctx context.Context, _ Filter) (int64, error) {
 	}
 }
 
-func TestConnectionsAreBounded(t *testing.T) {
+// Whoever keeps connections, a new one gets a place, and an answer.
+func TestProbesGetThrough(t *testing.T) {
 	limit := defaultLimits
-	limit.conns = 1
+	limit.conns = 4
 	s := start(t, Config{}, someOptions(nil), limit)
-	first := s.dial()
-	ask := func(conn net.Conn) (int, error) {
-		_, err := io.WriteString(conn, "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
-		require.NoError(t, err)
-		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
-		if err != nil {
-			return 0, err
+	for i := range 40 {
+		conn := s.dial()
+		if i%2 == 0 { // never ends its header
+			_, err := io.WriteString(conn, "GET /livez HTTP/1.1\r\nHost: localhost\r\nX-")
+			require.NoError(t, err)
 		}
-		return resp.StatusCode, resp.Body.Close()
+		if i%5 == 0 {
+			require.Equal(t, http.StatusOK, s.get("/livez").status)
+		}
 	}
-	status, err := ask(first)
-	require.NoError(t, err)
-	require.Equal(t, http.StatusOK, status)
-	second := s.dial()
-	require.NoError(t, second.SetReadDeadline(time.Now().Add(200*time.Millisecond)))
-	_, err = ask(second)
-	require.ErrorIs(t, err, os.ErrDeadlineExceeded, "the second waits for the first")
-	require.NoError(t, first.Close())
-	third := s.dial()
-	require.NoError(t, second.Close())
-	status, err = ask(third)
-	require.NoError(t, err)
-	require.Equal(t, http.StatusOK, status)
+	metrics := s.get("/metrics").body
+	require.Regexp(t, `vodrelay_connections_closed_total{reason="replaced",server="admin"} [1-9]`, metrics)
+	require.Regexp(t, `vodrelay_connections{server="admin"} [1-4]\n`, metrics)
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/vodrelay/vodrelay/pkg/event"
+	"github.com/vodrelay/vodrelay/pkg/internal/httpserver"
 	"github.com/vodrelay/vodrelay/pkg/selection"
 )
 
@@ -116,6 +117,8 @@ type CallbackStats struct {
 	Refused    int64 // refused with another status below 500
 	Unsettled  int64 // not accepted: the event could not be settled or stored, or there was no time or room
 	InHand     int64 // gauge: events being worked on
+
+	Connections httpserver.Stats
 }
 
 // SchedulerStats are the counters of what sends parcels again.

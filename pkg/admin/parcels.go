@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/vodrelay/vodrelay/pkg/event"
+	"github.com/vodrelay/vodrelay/pkg/internal/httpserver"
 	"github.com/vodrelay/vodrelay/pkg/retry"
 	"github.com/vodrelay/vodrelay/pkg/selection"
 )
@@ -88,6 +89,7 @@ func (s *Server) aboutParcels(next http.HandlerFunc) http.HandlerFunc {
 		select {
 		case s.looks <- struct{}{}:
 			defer func() { <-s.looks }()
+			defer httpserver.Keep(r.Context())() // a change must be answered, and these are few
 			next(w, r)
 		default:
 			w.Header().Set("Retry-After", "1")

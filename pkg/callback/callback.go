@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/vodrelay/vodrelay/pkg/event"
+	"github.com/vodrelay/vodrelay/pkg/internal/httpserver"
 	"github.com/vodrelay/vodrelay/pkg/retry"
 )
 
@@ -68,11 +69,11 @@ type Server struct {
 	limit   limits
 
 	keys    *keyring
-	allow   networks
-	proxies networks
+	allow   httpserver.Networks
+	proxies httpserver.Networks
 	http    *http.Server
 	hand    *hand
-	places  *semaphore.Weighted // one for each event in hand
+	room    *semaphore.Weighted // for each event in hand
 	memory  *semaphore.Weighted // bytes of large bodies
 	stats   counters
 
@@ -86,6 +87,7 @@ type Server struct {
 
 	mu       sync.Mutex
 	listener net.Listener
+	places   *httpserver.Listener // what is below listener; nil before Listen
 	serving  bool
 	ending   bool
 
@@ -103,6 +105,8 @@ type Stats struct {
 	Refused    int64 // refused with another status below 500
 	Unsettled  int64 // not accepted: the handler failed, or had no time or no room
 	InHand     int64 // gauge: events being worked on
+
+	Connections httpserver.Stats
 }
 
 type counters struct {
@@ -112,7 +116,16 @@ type counters struct {
 // Stats reads the counters.
 func (s *Server) Stats() Stats {
 	c := &s.stats
-	return Stats{c.requests.Load(), c.accepted.Load(), c.joined.Load(), c.remembered.Load(), c.unsigned.Load(), c.refused.Load(), c.unsettled.Load(), c.inHand.Load()}
+	stats := Stats{
+		Requests: c.requests.Load(), Accepted: c.accepted.Load(), Joined: c.joined.Load(), Remembered: c.remembered.Load(),
+		Unsigned: c.unsigned.Load(), Refused: c.refused.Load(), Unsettled: c.unsettled.Load(), InHand: c.inHand.Load(),
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.places != nil {
+		stats.Connections = s.places.Stats()
+	}
+	return stats
 }
 
 // New makes a receiver that hands notifications to handler; nothing listens yet. log may be nil. The error
@@ -134,12 +147,12 @@ func newServer(cfg Config, logger *zap.Logger, handler Handler, limit limits) (*
 	s := &Server{
 		cfg: cfg, log: logger, handler: handler, limit: limit,
 		keys: newKeyring(cfg), hand: newHand(),
-		places:   semaphore.NewWeighted(int64(cfg.MaxConcurrent)),
+		room:     semaphore.NewWeighted(int64(cfg.MaxConcurrent)),
 		memory:   semaphore.NewWeighted(max(bodyMemory, cfg.MaxBody)),
 		stopping: make(chan struct{}), closed: make(chan struct{}),
 	}
-	s.allow, _ = parseNetworks(cfg.Allow) // validated
-	s.proxies, _ = parseNetworks(cfg.TrustedProxies)
+	s.allow, _ = httpserver.ParseNetworks(cfg.Allow) // validated
+	s.proxies, _ = httpserver.ParseNetworks(cfg.TrustedProxies)
 	s.working, s.cut = context.WithCancel(context.Background())
 	s.http = &http.Server{
 		Handler:           s,
@@ -151,6 +164,7 @@ func newServer(cfg Config, logger *zap.Logger, handler Handler, limit limits) (*
 		ErrorLog:          log.New(debugWriter{logger}, "", 0), //nolint:forbidigo // what net/http wants
 		Protocols:         new(http.Protocols),
 	}
+	httpserver.Attach(s.http)
 	s.http.Protocols.SetHTTP1(true) // a connection is one request at a time, so that their limit bounds both
 	return s, nil
 }

@@ -24,7 +24,13 @@ func TestValidate(t *testing.T) {
 		change func(*Config)
 		want   string // "": valid
 	}{
-		{func(c *Config) { c.Listen = "0.0.0.0:80" }, ""},
+		{func(c *Config) { c.Listen = "0.0.0.0:80" }, `listen: "0.0.0.0:80": others can reach this address: set sign_key_file`},
+		{func(c *Config) { c.Listen, c.Allow = ":80", []string{"10.0.0.1"} }, `listen: ":80": others can reach this address: set sign_key_file`},
+		{func(c *Config) { c.Listen, c.SignKey = "0.0.0.0:80", testKey }, ""},
+		{func(c *Config) { c.Listen, c.Insecure = "0.0.0.0:80", true }, ""},
+		{func(c *Config) { c.ProbePath = "" }, ""},
+		{func(c *Config) { c.ProbePath = "/" }, `probe_path: "/": is callback.path too`},
+		{func(c *Config) { c.ProbePath = "healthz" }, `probe_path: "healthz": write the path alone, such as /healthz`},
 		{func(c *Config) { c.Listen = "8085" }, `listen: "8085": write host:port`},
 		{func(c *Config) { c.Listen = "x:http" }, `listen: "x:http": "http" is not a port`},
 		{func(c *Config) { c.Path = "vod" }, `path: "vod": write the path alone, such as /vod`},
@@ -86,4 +92,12 @@ func TestWarnings(t *testing.T) {
 	cfg.SignKey = testKey
 	require.Empty(t, cfg.Warnings(true))
 	require.Contains(t, cfg.Warnings(false)[0], "Configure a store")
+	cfg.SignKey = "short15letters1"
+	cfg.PreviousSignKeyFile = filepath.Join(t.TempDir(), "previous")
+	require.Len(t, cfg.Warnings(true), 1, "the previous key is not there any more")
+	require.Contains(t, cfg.Warnings(true)[0], "sign_key has 15 characters: who sees one notification has its Sign and T")
+	require.NotContains(t, cfg.Warnings(true)[0], cfg.SignKey)
+	require.NoError(t, os.WriteFile(cfg.PreviousSignKeyFile, []byte("abc123\n"), 0o600))
+	require.Len(t, cfg.Warnings(true), 2)
+	require.Contains(t, cfg.Warnings(true)[1], "previous_sign_key has 6 characters")
 }

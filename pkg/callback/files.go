@@ -59,6 +59,20 @@ func validateKey(name, key, path string, mayBeAbsent bool) error {
 	return nil
 }
 
+// weak warns of a key that somebody can find by trying, on a machine of their own.
+func weak(name, key, path string) []string {
+	if path != "" {
+		var err error
+		if key, err = readKey(path); err != nil { // Validate has said so, or nobody posts any more
+			return nil
+		}
+	}
+	if key == "" || len(key) >= goodSignKey {
+		return nil
+	}
+	return []string{fmt.Sprintf("%s has %d characters: who sees one notification has its Sign and T, by which a key below %d characters can be found by trying; make another one with: openssl rand -hex 16, and set it in VOD too", name, len(key), goodSignKey)}
+}
+
 // keyring is the keys that a notification may be signed with.
 type keyring struct {
 	key, previous         string

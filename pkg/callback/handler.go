@@ -5,9 +5,7 @@ import (
 	"errors"
 	"io"
 	"mime"
-	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"strings"
 	"time"
@@ -15,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/vodrelay/vodrelay/pkg/event"
+	"github.com/vodrelay/vodrelay/pkg/internal/httpserver"
 	"github.com/vodrelay/vodrelay/pkg/safetext"
 )
 
@@ -26,9 +25,13 @@ type refusal struct {
 
 func refuse(status int, text string) *refusal { return &refusal{status, text} }
 
-// ServeHTTP answers one notification at Config.Path: 200 when it is settled, a status below 500 when it is
+// ServeHTTP answers a probe at Config.ProbePath, and one notification at Config.Path: 200 when it is settled, a status below 500 when it is
 // none or nobody may post it, and otherwise as Config.Unsettled says.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if s.cfg.ProbePath != "" && r.URL.Path == s.cfg.ProbePath {
+		s.probe(w, r)
+		return
+	}
 	if !s.begin() {
 		s.answer(w, r, refuse(http.StatusServiceUnavailable, "vodrelay is stopping"))
 		return
@@ -37,6 +40,30 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), s.cfg.AnswerWithin)
 	defer cancel()
 	s.answer(w, r, s.receive(ctx, w, r))
+}
+
+// probe says whether notifications are taken. It is no request in Stats.
+func (s *Server) probe(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Content-Type", "text/plain; charset=utf-8")
+	h.Set("X-Content-Type-Options", "nosniff")
+	status, text := http.StatusOK, "ok"
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		h.Set("Allow", "GET, HEAD")
+		status, text = http.StatusMethodNotAllowed, "GET this path to ask whether notifications are taken"
+	} else if s.isEnding() {
+		status, text = http.StatusServiceUnavailable, "vodrelay is stopping"
+	} else if _, err := s.keys.keys(); err != nil {
+		status, text = http.StatusServiceUnavailable, "the key for signatures cannot be read"
+	}
+	w.WriteHeader(status)
+	_, _ = io.WriteString(w, text+"\n") // a probe that went away needs no answer
+}
+
+func (s *Server) isEnding() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ending
 }
 
 func (s *Server) answer(w http.ResponseWriter, r *http.Request, refused *refusal) {
@@ -107,6 +134,7 @@ func (s *Server) receive(ctx context.Context, w http.ResponseWriter, r *http.Req
 		release()
 		return refused
 	}
+	defer httpserver.Keep(ctx)() // from here on it is known to be VOD's
 	return s.settle(ctx, e, received, release)
 }
 
@@ -155,24 +183,14 @@ func (s *Server) allowed(r *http.Request) bool {
 		return true
 	}
 	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
-	client, ok := parseAddr(r.RemoteAddr)
-	for i := len(hops) - 1; ok && i >= 0 && s.proxies.contain(client); i-- {
+	client, ok := httpserver.Addr(r.RemoteAddr)
+	for i := len(hops) - 1; ok && i >= 0 && s.proxies.Contain(client); i-- {
 		if strings.TrimSpace(hops[i]) == "" {
 			break
 		}
-		client, ok = parseAddr(hops[i])
+		client, ok = httpserver.Addr(hops[i])
 	}
-	return ok && s.allow.contain(client)
-}
-
-// parseAddr reads an address with or without a port.
-func parseAddr(text string) (netip.Addr, bool) {
-	text = strings.TrimSpace(text)
-	if host, _, err := net.SplitHostPort(text); err == nil {
-		text = host
-	}
-	addr, err := netip.ParseAddr(strings.Trim(text, "[]"))
-	return addr.Unmap().WithZone(""), err == nil
+	return ok && s.allow.Contain(client)
 }
 
 // reserve takes memory for a large body, until release.
@@ -241,9 +259,8 @@ func (s *Server) decode(body []byte, now time.Time) (event.Event, *refusal) {
 		}
 	case m.legacy != nil:
 		return event.Event{}, refuse(http.StatusBadRequest, "this is a notification in the v2.0 format: set callback.legacy to accept those")
-	case len(keys) == 0: // a signed one comes from VOD whatever it is, and is kept for a person to look at
-		return event.Event{}, refuse(http.StatusBadRequest, "the body has no EventType: it is not a notification")
 	}
+	// One without EventType is of type unknown, as when it is pulled; VOD's documentation has such.
 	e, _, _ := event.Decode(content, s.cfg.SubAppID) // the event is good in any case
 	return e, nil
 }
@@ -266,14 +283,14 @@ func (s *Server) settle(ctx context.Context, e event.Event, received time.Time, 
 		release()
 		s.stats.joined.Add(1)
 	case fresh:
-		if s.places.Acquire(ctx, 1) != nil {
+		if s.room.Acquire(ctx, 1) != nil {
 			release()
 			s.hand.finish(entry, errFull)
 			break
 		}
 		s.workers.Go(func() {
 			defer release()
-			defer s.places.Release(1)
+			defer s.room.Release(1)
 			s.work(entry)
 		})
 	}

@@ -144,6 +144,7 @@ func TestASlowEventIsAnsweredInTimeAndItsResultToldToTheNextAttempt(t *testing.T
 				if name == "never" {
 					time.Sleep(c.work)
 				}
+				c.stats.Connections.Open = 1
 				require.Equal(t, c.stats, s.Stats())
 				h.answer(nil)
 				status, _ := post(notification(1)) // another notification with the same content

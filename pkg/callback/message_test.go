@@ -94,8 +94,6 @@ func TestOddBodies(t *testing.T) {
 		"array":            {"[" + notification(1) + "]", malformed, "the body is not a JSON object"},
 		"truncated":        {notification(1)[:60], malformed, "the body is not valid JSON"},
 		"two":              {notification(1) + notification(2), malformed, "goes on behind its JSON object"},
-		"no type":          {`{"FileUploadEvent":{}}`, malformed, "has no EventType"},
-		"odd type":         {`{"EventType":["x"]}`, malformed, "has no EventType"},
 		"NUL":              {"\x00", malformed, "the body is not a JSON object"},
 		"control":          {"{\"EventType\":\"a\x01\"}", malformed, "the body is not valid JSON"},
 		"UTF-16":           {utf16(notification(1)), malformed, "the body is not a JSON object"},
@@ -132,13 +130,25 @@ func TestOddBodies(t *testing.T) {
 	}
 }
 
-func TestASignedMessageIsKeptWhateverItIs(t *testing.T) {
-	cfg := testConfig()
-	cfg.SignKey = testKey
-	h := &recorder{}
-	s := receiver(t, cfg, nil, h)
-	status, _ := ask(s, signed(t, `{"NewShape":{"id":1}}`, testKey, time.Minute))
-	require.Equal(t, http.StatusOK, status)
-	require.Equal(t, event.Unknown, h.delivery().Type)
-	require.JSONEq(t, `{"NewShape":{"id":1}}`, string(h.delivery().Raw))
+// VOD documents a notification without EventType. Pulled, it is an event of type unknown; posted it is the same one.
+func TestANotificationWithoutEventTypeIsTheOneThatIsPulled(t *testing.T) {
+	for _, key := range []string{"", testKey} {
+		cfg := testConfig()
+		cfg.SignKey = key
+		h := &recorder{}
+		s := receiver(t, cfg, nil, h)
+		for _, body := range []string{`{"FileUploadEvent":{"FileId":"1"}}`, `{"NewShape":{"id":1}}`, `{"EventType":["x"]}`, `{"EventType":null,"A":{}}`, `{"a":1}`} {
+			pulled, _, err := event.Decode([]byte(`{"EventHandle":"h",`+body[1:]), testApp)
+			require.Error(t, err)
+			post := body
+			if key != "" {
+				post = signed(t, body, key, time.Minute)
+			}
+			status, text := ask(s, post)
+			require.Equal(t, http.StatusOK, status, text)
+			require.Equal(t, event.Unknown, h.delivery().Type)
+			require.Equal(t, pulled.ID, h.delivery().ID, body)
+			require.JSONEq(t, body, string(h.delivery().Raw))
+		}
+	}
 }

@@ -7,12 +7,13 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 	"time"
 
 	"go.uber.org/zap"
-	"golang.org/x/net/netutil"
 
+	"github.com/vodrelay/vodrelay/pkg/internal/httpserver"
 	"github.com/vodrelay/vodrelay/pkg/retry"
 )
 
@@ -28,6 +29,10 @@ func (s *Server) Listen(ctx context.Context) error {
 	if err != nil {
 		return retry.WithHint(fmt.Errorf("callback: %w", err), "set callback.listen to a free address of this machine")
 	}
+	if err := s.cfg.closed(l.Addr().String()); err != nil { // localhost can be anything in /etc/hosts
+		_ = l.Close()
+		return fmt.Errorf("callback: %s is %s: %w", s.cfg.Listen, l.Addr(), err)
+	}
 	return s.listenOn(l)
 }
 
@@ -37,12 +42,24 @@ func (s *Server) listenOn(l net.Listener) error {
 		_ = l.Close()
 		return fmt.Errorf("callback: %w", err)
 	}
-	l = netutil.LimitListener(l, s.cfg.MaxConnections)
-	if config != nil {
-		l = tls.NewListener(l, config)
+	limits := httpserver.Limits{Most: s.cfg.MaxConnections, Many: s.proxies.Contain, Closed: s.connectionsClosed}
+	if len(s.allow) > 0 { // a proxy's own address need not be allowed: the one that it names must be
+		limits.Admit = func(addr netip.Addr) bool { return s.allow.Contain(addr) || s.proxies.Contain(addr) }
 	}
-	s.listener = l
+	s.places = httpserver.Listen(l, limits)
+	s.listener = s.places
+	if config != nil {
+		s.listener = tls.NewListener(s.places, config)
+	}
 	return nil
+}
+
+func (s *Server) connectionsClosed(reason httpserver.Reason, count int64, from net.Addr) {
+	text := "callback: there is no place for more connections: those that have waited longest are closed"
+	if reason == httpserver.Stranger {
+		text = "callback: connections were closed, since their addresses may not post: see callback.allow and callback.trusted_proxies"
+	}
+	s.log.Warn(text, zap.Stringer("reason", reason), zap.Int64("connections", count), zap.Stringer("last_from", from))
 }
 
 // Addr is the address that Listen took; nil before.

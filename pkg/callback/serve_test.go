@@ -15,6 +15,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -27,6 +28,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/vodrelay/vodrelay/pkg/event"
+	"github.com/vodrelay/vodrelay/pkg/internal/httpserver"
 	"github.com/vodrelay/vodrelay/pkg/retry"
 )
 
@@ -107,6 +109,80 @@ func TestSlowClientsAreCutOff(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, http.StatusRequestTimeout, resp.StatusCode)
 	require.True(t, resp.Close)
+}
+
+// A load balancer asks for a path of its own, which asks for nothing.
+func TestProbe(t *testing.T) {
+	key := filepath.Join(t.TempDir(), "key")
+	require.NoError(t, os.WriteFile(key, []byte(testKey), 0o600))
+	cfg := testConfig()
+	cfg.SignKeyFile, cfg.Allow, cfg.TrustedProxies = key, []string{"203.0.113.7"}, []string{"127.0.0.1"}
+	s := receiver(t, cfg, nil, &recorder{})
+	url := strings.TrimSuffix(serve(t, s), "/") + "/healthz"
+	client := http.Client{}
+	defer client.CloseIdleConnections()
+	probe := func(method string) (int, string) {
+		r, err := http.NewRequest(method, url, nil)
+		require.NoError(t, err)
+		resp, err := client.Do(r)
+		require.NoError(t, err)
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		return resp.StatusCode, string(body)
+	}
+	status, text := probe(http.MethodGet)
+	require.Equal(t, 200, status)
+	require.Equal(t, "ok\n", text)
+	status, _ = probe(http.MethodHead)
+	require.Equal(t, 200, status)
+	status, _ = probe(http.MethodPost)
+	require.Equal(t, http.StatusMethodNotAllowed, status)
+	require.NoError(t, os.Remove(key))
+	status, text = probe(http.MethodGet)
+	require.Equal(t, 503, status, "no notification can be accepted")
+	require.NotContains(t, text, key)
+	require.NoError(t, os.WriteFile(key, []byte(testKey), 0o600))
+	status, _ = probe(http.MethodGet)
+	require.Equal(t, 200, status)
+	require.Zero(t, s.Stats().Requests, "none of these was a notification")
+
+	require.NoError(t, s.Shutdown(t.Context()))
+	w := httptest.NewRecorder()
+	s.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/healthz", nil))
+	require.Equal(t, 503, w.Code)
+	require.Equal(t, "vodrelay is stopping\n", w.Body.String())
+
+	cfg.ProbePath = ""
+	w = httptest.NewRecorder()
+	receiver(t, cfg, nil, &recorder{}).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/healthz", nil))
+	require.Equal(t, 404, w.Code)
+}
+
+// Who may not post gets no connection; a proxy gets one, since it names whom it posts for.
+func TestConnectionsAreForThoseWhoMayPost(t *testing.T) {
+	for addr, c := range map[string]struct {
+		allow, proxies []string
+		answered       bool
+	}{
+		"nobody is excluded":   {nil, nil, true},
+		"allowed":              {[]string{"127.0.0.0/8"}, nil, true},
+		"a proxy":              {[]string{"203.0.113.7"}, []string{"127.0.0.1"}, true},
+		"a stranger":           {[]string{"203.0.113.7"}, nil, false},
+		"beside another proxy": {[]string{"203.0.113.7"}, []string{"127.0.0.2"}, false},
+	} {
+		t.Run(addr, func(t *testing.T) {
+			cfg := testConfig()
+			cfg.Allow, cfg.TrustedProxies = c.allow, c.proxies
+			s := receiver(t, cfg, nil, &recorder{})
+			url := serve(t, s)
+			client := http.Client{}
+			defer client.CloseIdleConnections()
+			_, err := post(&client, url, []byte(notification(1)))
+			require.Equal(t, c.answered, err == nil, err)
+			require.Equal(t, !c.answered, s.Stats().Connections.Closed[httpserver.Stranger] > 0)
+		})
+	}
 }
 
 func TestHeadersAreBounded(t *testing.T) {

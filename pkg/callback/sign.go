@@ -16,6 +16,10 @@ import (
 // Source: SignKey of ModifyEventConfig in tencentcloud-sdk-go vod/v20180717 since v1.3.89.
 const SignLife = 10 * time.Minute
 
+// maxSkew is how far the clocks of VOD and of this machine may be apart. It is what VOD's API allows, above which
+// this machine could not pull either. Source: https://cloud.tencent.com/document/product/266/31774.
+const maxSkew = 5 * time.Minute
+
 // signature is a pair of Sign and T as it stood in a message.
 type signature struct {
 	sign string // 32 hexadecimal digits of either case
@@ -27,8 +31,8 @@ var (
 	errForged   = errors.New("the signature was not made with this receiver's key: compare sign_key with the SignKey of the application")
 )
 
-// verify checks that one of the signatures was made with one of the keys and has not expired. It takes the
-// same time whichever key fits.
+// verify checks that one of the signatures was made with one of the keys, has not expired, and does not last for
+// longer than VOD makes them. It takes the same time whichever key fits.
 //
 // The signature covers T and not the content: who sees one notification can post others until T. TLS is
 // what keeps it from being seen.
@@ -60,6 +64,9 @@ func (s signature) verify(keys []string, now time.Time) error {
 	}
 	if now.Unix() > expires {
 		return fmt.Errorf("the signature expired %ds ago: check this machine's clock", now.Unix()-expires)
+	}
+	if left := expires - now.Unix(); left > int64((SignLife+maxSkew)/time.Second) {
+		return fmt.Errorf("the signature is valid for another %ds, and VOD makes them for %d: check this machine's clock", left, int64(SignLife/time.Second))
 	}
 	return nil
 }
