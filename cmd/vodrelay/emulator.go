@@ -46,8 +46,9 @@ injects faults:
 
   curl http://127.0.0.1:9090/_emulator/
 
-It asks for no credentials there, so it listens on this machine only unless told
-otherwise.`,
+It asks for no credentials there, so it listens on this machine only unless
+--listen says otherwise. Web pages of other sites cannot use it: it answers to IP
+addresses, localhost and names of the network, such as a container's.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log, err := app.NewLogger(config.Log{Level: "info", Format: "auto"}, p.stderr)

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -189,5 +190,74 @@ func TestARebindingPageReadsNothing(t *testing.T) {
 			code, _ := ask(path, host)
 			require.Equal(t, http.StatusOK, code, "%s %s", host, path)
 		}
+	}
+}
+
+// What a page of another site can have a browser send does nothing, as it is or under a name of its own.
+func TestAForeignPageCannotUseTheEmulator(t *testing.T) {
+	t.Parallel()
+	for _, listen := range []string{"127.0.0.1:0", "0.0.0.0:0"} {
+		p := start(t, []string{"HOME=" + t.TempDir()}, "emulator", "--listen", listen)
+		var address string
+		eventually(t, "it listens", func() bool {
+			found := regexp.MustCompile(`control API at http://([^/]+)/_emulator/`).FindStringSubmatch(p.stderr.String())
+			if found != nil {
+				_, port, err := net.SplitHostPort(found[1])
+				require.NoError(t, err)
+				address = net.JoinHostPort("127.0.0.1", port)
+			}
+			return found != nil
+		})
+		ask := func(method, path, body string, headers ...string) (int, string) {
+			r, err := http.NewRequestWithContext(t.Context(), method, "http://"+address+path, strings.NewReader(body))
+			require.NoError(t, err)
+			for i := 0; i < len(headers); i += 2 {
+				r.Header.Set(headers[i], headers[i+1])
+				if headers[i] == "Host" {
+					r.Host = headers[i+1]
+				}
+			}
+			resp, err := http.DefaultClient.Do(r)
+			require.NoError(t, err)
+			defer func() { _ = resp.Body.Close() }()
+			answer, err := io.ReadAll(resp.Body)
+			require.NoError(t, err)
+			return resp.StatusCode, string(answer)
+		}
+		publish, event := "/_emulator/events?sub_app_id=1500000001", `{"EventType":"NewFileUpload"}`
+		_, before := ask("GET", "/_emulator/state", "")
+		for _, headers := range [][]string{
+			{"Host", "evil.example:9090"},                                                                   // DNS rebinding
+			{"Host", "evil.example:9090", "Origin", "http://evil.example:9090"},                             // its own page, for the browser
+			{"Host", "evil.example", "Origin", "http://evil.example", "Sec-Fetch-Site", "same-origin"},      // likewise
+			{"Origin", "https://evil.example", "Content-Type", "text/plain"},                                // fetch without asking
+			{"Sec-Fetch-Site", "cross-site", "Content-Type", "application/x-www-form-urlencoded"},           // a form
+			{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document"},    // a form that opens a page
+			{"Origin", "null", "Content-Type", "multipart/form-data; boundary=x", "Sec-Fetch-Mode", "cors"}, // from a sandbox
+		} {
+			for _, path := range []string{publish, "/_emulator/reset", "/_emulator/release", "/_emulator/mode?mode=PUSH&sub_app_id=1500000001&url=http://evil.example/"} {
+				code, answer := ask("POST", path, event, headers...)
+				require.Contains(t, []int{http.StatusForbidden, http.StatusMisdirectedRequest}, code, "%s %v: %s", path, headers, answer)
+			}
+			code, _ := ask("DELETE", "/_emulator/faults", "", headers...)
+			require.Contains(t, []int{http.StatusForbidden, http.StatusMisdirectedRequest}, code)
+		}
+		code, _ := ask("GET", "/_emulator/journal", "", "Host", "evil.example:9090")
+		require.Equal(t, http.StatusMisdirectedRequest, code)
+		code, _ = ask("GET", "/_emulator/journal", "", "Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "no-cors")
+		require.Equal(t, http.StatusForbidden, code)
+		_, after := ask("GET", "/_emulator/state", "")
+		require.Equal(t, before, after)
+
+		// As curl sends it, with --data-binary, and by the names that programs use.
+		for _, host := range []string{address, "localhost:9090"} {
+			code, answer := ask("POST", publish, event, "Host", host, "User-Agent", "curl/8.5.0", "Accept", "*/*", "Content-Type", "application/x-www-form-urlencoded")
+			require.Equal(t, http.StatusOK, code, answer)
+		}
+		code, answer := ask("GET", "/_emulator/", "")
+		require.Equal(t, http.StatusOK, code)
+		require.Contains(t, answer, "The control API")
+		p.signal(syscall.SIGTERM)
+		require.Zero(t, p.wait())
 	}
 }

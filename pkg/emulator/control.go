@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/vodrelay/vodrelay/pkg/internal/httpserver"
 )
 
 // The limits of the control API.
@@ -58,11 +60,7 @@ func (s *Server) newControl() http.Handler {
 					status = http.StatusNotFound
 				}
 			}
-			w.Header().Set("Content-Type", jsonType)
-			w.WriteHeader(status)
-			encoder := json.NewEncoder(w)
-			encoder.SetEscapeHTML(false)
-			_ = encoder.Encode(v)
+			answerControl(w, status, v)
 		})
 	}
 	mux.HandleFunc("GET "+controlPath+"{$}", func(w http.ResponseWriter, _ *http.Request) {
@@ -79,8 +77,25 @@ func (s *Server) newControl() http.Handler {
 	handle("POST "+controlPath+"release", done(s.ReleaseHung))
 	handle("POST "+controlPath+"mode", s.controlMode)
 	handle("POST "+controlPath+"reset", done(s.Reset))
-	// Pages of other sites cannot use it through a browser on this machine.
-	return http.NewCrossOriginProtection().Handler(mux)
+	// Pages of other sites cannot use it through a browser: neither as they are, nor under a name that is made to
+	// resolve to this address. Programs send what they always do.
+	return httpserver.Guard{
+		Loopback: httpserver.CameByLoopback,
+		Fail: func(w http.ResponseWriter, status int, text string) {
+			answerControl(w, status, map[string]string{"error": text})
+		},
+	}.Handler(mux)
+}
+
+func answerControl(w http.ResponseWriter, status int, v any) {
+	h := w.Header()
+	h.Set("Content-Type", jsonType)
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	w.WriteHeader(status)
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false)
+	_ = encoder.Encode(v) // a client that went away needs no answer
 }
 
 var errNotFound = errors.New("not found")

@@ -86,5 +86,7 @@
 //
 // The control API, at /_emulator/ (which describes itself), publishes events,
 // shows counts and the journal, and adds faults. Methods of Server do the same.
-// It asks for no credentials: bind it to this machine.
+// It asks for no credentials: bind it to this machine. Web pages of other sites
+// cannot use it, and it answers to no name that one could have given to its
+// address: use an IP address, localhost or the network's own names.
 package emulator

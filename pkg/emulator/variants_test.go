@@ -249,7 +249,7 @@ func TestHandlersAlone(t *testing.T) {
 	defer s.Close()
 	status := func(h http.Handler, path string) int {
 		w := httptest.NewRecorder()
-		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "http://localhost"+path, nil))
 		return w.Code
 	}
 	require.Equal(t, 200, status(s.API(), "/"))
