@@ -59,8 +59,9 @@ func newBase(service, version, action string) *tchttp.BaseRequest {
 	return new(tchttp.BaseRequest).Init().WithApiInfo(service, version, action)
 }
 
-// call sends req once and reads the reply's fields, which field must copy to keep. The exchange tells when the
-// reply began; the error is classified. A reply that has begun is read even if ctx ends then.
+// call sends req once and reads the reply's fields, which field must copy to keep. The exchange, also beside an error
+// where a reply came, tells when that began; the error is classified. A reply that has begun is read even if ctx ends
+// then.
 func call(ctx context.Context, sdk *common.Client, req tchttp.Request, replyWithin time.Duration, lim limits, at circumstances, field fieldFunc) (*exchange, error) {
 	action := req.GetAction()
 	ex := &exchange{replyWithin: replyWithin, readWithin: lim.readWithin, maxBytes: smallReply, large: lim.large}
@@ -98,13 +99,13 @@ func call(ctx context.Context, sdk *common.Client, req tchttp.Request, replyWith
 		return ex, nil
 	}
 	at.retryAfter = retryAfter(ex)
-	at.skew, at.skewKnown = skew(ex)
+	at.clock = clockOf(ex)
 	if shape != nil || r.code == "" {
 		e.Message, at.hint = noAPI(ex, shape)
-		return nil, classify(e, at)
+		return ex, classify(e, at)
 	}
 	e.Code, e.Message, e.requestID = safetext.Line(r.code, 128), safetext.Line(redact.Text(r.message), maxMessage), safetext.Line(r.requestID, 128)
-	return nil, classify(e, at)
+	return ex, classify(e, at)
 }
 
 // send recovers from the SDK's panics: it has some for input that nobody expected.

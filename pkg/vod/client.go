@@ -16,6 +16,7 @@ import (
 	"net/url"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tencentcloud/tencentcloud-sdk-go/tencentcloud/common"
@@ -47,6 +48,7 @@ type Client struct {
 	callTimeout time.Duration
 	limits      limits
 	log         *zap.Logger
+	clock       atomic.Pointer[Clock] // by the latest reply with a Date
 
 	mu     sync.Mutex
 	queues map[uint64]*Queue
@@ -190,6 +192,11 @@ func (c *Client) call(ctx context.Context, req tchttp.Request, replyWithin time.
 		return nil, retry.NoEffect(fmt.Errorf("%s: %w", req.GetAction(), err))
 	}
 	ex, err := call(ctx, c.sdk, req, replyWithin, c.limits, at, field)
+	if ex != nil {
+		if clock := clockOf(ex); clock != nil {
+			c.clock.Store(clock)
+		}
+	}
 	var e *Error
 	if errors.As(err, &e) && rejectsKey(e) {
 		c.keys.reject()

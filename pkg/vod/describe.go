@@ -146,15 +146,6 @@ func retryAfter(ex *exchange) time.Duration {
 	return 0
 }
 
-// skew is this machine's clock minus the server's, as far as the Date header tells: to the second.
-func skew(ex *exchange) (time.Duration, bool) {
-	date, err := http.ParseTime(ex.header.Get("Date"))
-	if err != nil {
-		return 0, false
-	}
-	return ex.receivedAt.Sub(date), true
-}
-
 // foreign hides from errors.Is that an error of the network is about some context: only the end of the
 // caller's own may look like one.
 func foreign(err error) error {

@@ -69,9 +69,8 @@ type circumstances struct {
 	handles    int           // number of handles in a confirm
 	sts        bool          // a call to STS, not to VOD
 	retryAfter time.Duration // from the reply's Retry-After, 0 if none
-	skew       time.Duration // this machine's clock minus the server's
-	skewKnown  bool
-	hint       string // of an exchange that failed
+	clock      *Clock        // of this reply; nil: not known
+	hint       string        // of an exchange that failed
 }
 
 // here makes a hint that names VOD's address fit for STS.
@@ -223,13 +222,17 @@ func parameterHint(at circumstances) string {
 }
 
 func clockHint(at circumstances) string {
-	const remedy = "set this machine's clock, for example with chrony or systemd-timesyncd; more than 5 minutes are not accepted"
-	if !at.skewKnown {
-		return remedy
+	if at.clock == nil {
+		return ClockRemedy
 	}
-	direction := "ahead of"
-	if at.skew < 0 {
-		direction = "behind"
+	return at.clock.String() + ": " + ClockRemedy
+}
+
+// IsDenied reports the answer that the key may not do what was asked, while it may well do other things.
+func IsDenied(err error) bool {
+	var e *Error
+	if !errors.As(err, &e) {
+		return false
 	}
-	return fmt.Sprintf("this machine's clock is %s %s the server's: %s", at.skew.Abs().Round(time.Second), direction, remedy)
+	return family(e.Code) == "UnauthorizedOperation" || e.Code == "AuthFailure.UnauthorizedOperation" || e.Code == "FailedOperation.NoPrivileges"
 }

@@ -139,8 +139,8 @@ func TestHintsNameTheRightKey(t *testing.T) {
 	require.Contains(t, retry.Hint(classify(&Error{Action: actionConfirm, Code: "UnauthorizedOperation"}, circumstances{})), "vod:ConfirmEvents")
 
 	expire := &Error{Action: actionPull, Code: "AuthFailure.SignatureExpire"}
-	require.Contains(t, retry.Hint(classify(expire, circumstances{skew: -6 * time.Minute, skewKnown: true})), "6m0s behind")
-	require.Contains(t, retry.Hint(classify(expire, circumstances{skew: time.Hour, skewKnown: true})), "1h0m0s ahead of")
+	require.Contains(t, retry.Hint(classify(expire, circumstances{clock: &Clock{-6 * time.Minute}})), "6m0s behind")
+	require.Contains(t, retry.Hint(classify(expire, circumstances{clock: &Clock{time.Hour}})), "1h0m0s ahead of")
 	require.NotContains(t, retry.Hint(classify(expire, circumstances{})), "behind")
 }
 
