@@ -32,6 +32,18 @@ func NoEffect(err error) error {
 // must be.
 func HadNoEffect(err error) bool { return marked[*noEffectError](err) }
 
+// Doubtful marks err as the finding of a check that proves nothing: what was asked for instead of the real thing was
+// refused, and the real thing may succeed. It is nil for a nil error.
+func Doubtful(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &doubtfulError{err}
+}
+
+// IsDoubtful reports whether err, or an error that it wraps, was marked with Doubtful. Of joined errors all must be.
+func IsDoubtful(err error) bool { return marked[*doubtfulError](err) }
+
 // KeyRefused marks err as the refusal of a credential: only another one helps, which may be in place soon if
 // somebody is replacing it. It is nil for a nil error.
 func KeyRefused(err error) error {
@@ -118,6 +130,11 @@ type noEffectError struct{ err error }
 
 func (n *noEffectError) Error() string { return n.err.Error() }
 func (n *noEffectError) Unwrap() error { return n.err }
+
+type doubtfulError struct{ err error }
+
+func (d *doubtfulError) Error() string { return d.err.Error() }
+func (d *doubtfulError) Unwrap() error { return d.err }
 
 type keyRefusedError struct{ err error }
 

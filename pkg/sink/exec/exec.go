@@ -190,6 +190,9 @@ func (s *Sink) Check(context.Context) error {
 	return nil
 }
 
+// Untested is what Check cannot know.
+func (s *Sink) Untested() string { return "whether the command succeeds with an event" }
+
 // Close makes further Sends fail. There is nothing to write out: each Send waits for its own command.
 func (s *Sink) Close(context.Context) error {
 	s.closed.Store(true)

@@ -68,9 +68,6 @@ func (s *Sink) Send(ctx context.Context, e event.Event) error {
 // called afterwards go to the new one. After an error the next Send tries again.
 func (s *Sink) Reopen() error { return withHint(s.appender.reopen()) }
 
-// Check tests that the file can be appended to, or made, and leaves everything as it was.
-func (s *Sink) Check(context.Context) error { return withHint(probe(s.appender.path)) }
-
 // Close writes what waits and closes the file. When ctx is done first, the events that are still being
 // written are not accepted.
 func (s *Sink) Close(ctx context.Context) error {

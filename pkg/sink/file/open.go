@@ -131,28 +131,3 @@ func setMode(f handle, path string, mode fs.FileMode) (was fs.FileMode, changed 
 	return was, false, retry.WithHint(fmt.Errorf("%s has the permissions %04o, which cannot be set to %04o: %w", path, was, want, err),
 		fmt.Sprintf("let the owner of the file set them (chmod %04o), or allow these with mode: \"%04o\"", want, was))
 }
-
-// probe opens path without making it; where there is no file, it makes another one beside it for a moment.
-func probe(path string) error {
-	f, err := openFound(path)
-	if err == nil {
-		return f.Close()
-	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	f, err = os.CreateTemp(filepath.Dir(path), ".vodrelay-check-*")
-	if err != nil {
-		return stripTemp(err, filepath.Dir(path))
-	}
-	return errors.Join(f.Close(), os.Remove(f.Name()))
-}
-
-// stripTemp makes an error of CreateTemp read the same every time.
-func stripTemp(err error, dir string) error {
-	var failed *fs.PathError
-	if errors.As(err, &failed) {
-		return &fs.PathError{Op: "create a file in", Path: dir, Err: failed.Err}
-	}
-	return err
-}

@@ -210,6 +210,14 @@ func (s *Sink) sendAlone(ctx context.Context, record *kgo.Record) error {
 	}
 }
 
+// Untested is what Check cannot know.
+func (s *Sink) Untested() string {
+	if s.cfg.Topic == "" {
+		return "whether the topics that events name exist and take records from this user"
+	}
+	return "whether a record is taken: brokers before Kafka 2.3 do not say what a user may do, and each has a limit of size"
+}
+
 // Close waits until the records that were left behind are acknowledged or failed, and ends the connections.
 // When ctx is done first it gives the rest up, which is an error.
 func (s *Sink) Close(ctx context.Context) error {

@@ -159,6 +159,14 @@ func (s *Sink) message(ctx context.Context, e event.Event) (*nats.Msg, error) {
 	return m, nil
 }
 
+// Untested is what Check cannot know.
+func (s *Sink) Untested() string {
+	if s.cfg.Subject == "" {
+		return "whether a stream takes the subjects that events name, and whether the user may publish to them"
+	}
+	return "whether the user may publish to the subject, and whether the stream has room"
+}
+
 // Close ends the connection, and makes further Sends fail. There is nothing to flush: what was not
 // acknowledged was not accepted.
 func (s *Sink) Close(context.Context) error {

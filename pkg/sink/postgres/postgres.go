@@ -235,6 +235,11 @@ func (s *Sink) Check(ctx context.Context) error {
 	return s.judge(err)
 }
 
+// Untested is what Check cannot know.
+func (s *Sink) Untested() string {
+	return "whether the table's constraints and triggers take the rows of events"
+}
+
 // Close writes the rows that wait and ends the connections. When ctx is done first it gives the rest up, which is an
 // error.
 func (s *Sink) Close(ctx context.Context) error {

@@ -172,6 +172,11 @@ func (s *Sink) Check(ctx context.Context) error {
 	return nil
 }
 
+// Untested is what Check cannot know.
+func (s *Sink) Untested() string {
+	return "whether the user may publish, and whether a queue takes what the exchange gets"
+}
+
 // Close waits for the confirms of messages whose Sends have given up, and ends the connection. When ctx is
 // done first it gives them up, which is an error.
 func (s *Sink) Close(ctx context.Context) error {

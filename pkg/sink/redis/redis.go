@@ -107,6 +107,17 @@ func (s *Sink) Send(ctx context.Context, e event.Event) error {
 	return err
 }
 
+// Untested is what Check cannot know.
+func (s *Sink) Untested() string {
+	switch {
+	case s.cfg.Key == "":
+		return "whether the user may write to the keys that events name"
+	case s.cfg.Command == commandXAdd:
+		return "whether the server has memory left"
+	}
+	return "whether the user may run " + s.cfg.Command + ", and whether the server has memory left"
+}
+
 // Close sends what waits and ends the connections.
 func (s *Sink) Close(ctx context.Context) error {
 	err := s.batches.Close(ctx)

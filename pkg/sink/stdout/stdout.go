@@ -103,6 +103,9 @@ func (s *Sink) Check(context.Context) error {
 	return s.err()
 }
 
+// Untested is what Check cannot know: nothing, since what cannot be printed stops the relay.
+func (s *Sink) Untested() string { return "" }
+
 // Close prints what waits. When the reader does not take it before ctx is done, that is an error; the
 // events in it are not accepted.
 func (s *Sink) Close(ctx context.Context) error {

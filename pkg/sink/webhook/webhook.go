@@ -259,34 +259,6 @@ func withoutRequest(text string, req *http.Request) string {
 	return text
 }
 
-// Check asks the endpoint for a HEAD of its URL, which carries no event and which most endpoints refuse in
-// one way or another: only answers that would meet an event too are errors.
-func (s *Sink) Check(ctx context.Context) error {
-	req, cancel, err := s.request(ctx, http.MethodHead, nil)
-	if err != nil {
-		return err
-	}
-	defer cancel()
-	res, _, err := s.exchange(ctx, req, cancel) //nolint:bodyclose // exchange reads and closes it
-	if err != nil {
-		return err
-	}
-	switch code := res.StatusCode; code {
-	case http.StatusUnauthorized, http.StatusProxyAuthRequired, http.StatusGone,
-		http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return s.judge(res, time.Now())
-	default:
-		if code >= 300 && code <= 399 {
-			return s.judge(res, time.Now())
-		}
-		if code >= 400 {
-			s.log.Info("the endpoint is there, but does not answer HEAD; whether it takes events shows with the first",
-				zap.String("endpoint", s.origin), zap.Int("status", code))
-		}
-	}
-	return nil
-}
-
 // Close ends the idle connections, and makes further Sends fail.
 func (s *Sink) Close(context.Context) error {
 	s.closed.Store(true)

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -447,14 +448,18 @@ func TestCheck(t *testing.T) {
 		w.WriteHeader(code)
 	})
 	s := open(t, server.URL, func(c *Config) { c.Headers = map[string]string{"X-Token": "t"} })
-	for status, good := range map[int]bool{200: true, 204: true, 400: true, 403: true, 404: true, 405: true, 500: true, 501: true,
-		301: false, 308: false, 401: false, 407: false, 410: false, 502: false, 503: false, 504: false} {
+	const good, doubtful, bad = "good", "doubtful", "bad"
+	for status, want := range map[int]string{200: good, 204: good, 400: good, 405: good, 411: good, 415: good, 422: good, 501: good,
+		301: doubtful, 308: doubtful, 401: doubtful, 403: doubtful, 404: doubtful, 410: doubtful, 429: doubtful, 500: doubtful,
+		407: bad, 502: bad, 503: bad, 504: bad} {
 		code = status
 		err := s.Check(t.Context())
-		require.Equal(t, good, err == nil, "%d: %v", status, err)
+		require.Equal(t, want == good, err == nil, "%d: %v", status, err)
+		require.Equal(t, want == doubtful, retry.IsDoubtful(err), "%d: %v", status, err)
 		require.Equal(t, status, code, "the request was not as expected")
 		if err != nil {
 			require.NotEmpty(t, retry.Hint(err))
+			require.ErrorContains(t, err, strconv.Itoa(status))
 		}
 	}
 }
