@@ -115,14 +115,18 @@ func TestCheck(t *testing.T) {
 	require.Contains(t, out, "about 3 events are waiting")
 	require.Contains(t, out, "reliable callback (PULL)")
 	require.EqualValues(t, 0, cloud.Counts().Delivered, "no event is pulled")
+	require.Contains(t, out, "not tested  application 1500000001, right to pull: only a pull shows it")
+	require.Contains(t, out, "what to do: test it with vodrelay peek -n 1: it pulls up to 16 events and confirms none, so they come back when their lease of 30s ends")
+	require.Regexp(t, `\n\n10 ok, 0 warnings, 0 failed, [12] not tested\n$`, out, "as root there is one more")
 
 	require.NoError(t, cloud.SetMode(testApp, emulator.ModePush))
 	code, out, _ = command(t, append(environ, `VODRELAY_SINKS=[{type: webhook, url: "http://127.0.0.1:1"}]`), "check", "-o", "json")
 	require.Equal(t, exitFailed, code)
-	var findings []app.Finding
-	require.NoError(t, json.Unmarshal([]byte(out), &findings))
+	var report app.Report
+	require.NoError(t, json.Unmarshal([]byte(out), &report))
+	require.Equal(t, app.NewReport(report.Findings...), report, "the summary counts them")
 	failed := map[string]string{}
-	for _, f := range findings {
+	for _, f := range report.Findings {
 		if f.Status == app.Failed {
 			failed[f.Name] = f.Hint
 		}
@@ -133,7 +137,7 @@ func TestCheck(t *testing.T) {
 
 	cloud.SetCredentials(map[string]emulator.Credential{emulator.DefaultSecretID: {SecretKey: "another"}})
 	code, out, _ = command(t, environ, "check")
-	require.Equal(t, exitFailed, code)
+	require.Equal(t, exitConfig, code)
 	require.Contains(t, out, "what to do: the SecretKey does not belong to the SecretId")
 }
 

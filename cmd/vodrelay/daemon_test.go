@@ -43,20 +43,16 @@ type running struct {
 // startDaemon runs one with the configuration, which needs no admin section, and waits until it is ready.
 func startDaemon(t *testing.T, environ []string, configuration string) *running {
 	t.Helper()
-	d := launch(t, environ, 0, configuration)
+	d := launch(t, environ, configuration)
 	eventually(t, "it is ready", func() bool { code, _ := d.try("/readyz"); return code == http.StatusOK })
 	return d
 }
 
-// launch runs one as a user, 0 for that of the tests.
-func launch(t *testing.T, environ []string, user uint32, configuration string) *running {
+// launch runs one.
+func launch(t *testing.T, environ []string, configuration string) *running {
 	t.Helper()
 	d := configured(t, environ, configuration)
-	if user == 0 {
-		d.process = start(t, d.environ, "run", "-c", d.path)
-	} else {
-		d.process = startAs(t, user, d.environ, d.path)
-	}
+	d.process = start(t, d.environ, "run", "-c", d.path)
 	return d
 }
 

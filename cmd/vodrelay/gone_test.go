@@ -49,7 +49,7 @@ func TestMoveTheParcelsOfASinkThatIsGone(t *testing.T) {
 		}
 		code, out, log := command(t, s.environ, append([]string{"check"}, s.args()[1:]...)...)
 		require.Zero(t, code, out+log)
-		require.Contains(t, out, "warning  parcels of sink old: 3 waiting and 1 dead, for a sink that is not in the configuration")
+		require.Contains(t, out, "warning     parcels of sink old: 3 waiting and 1 dead, for a sink that is not in the configuration")
 		require.Contains(t, out, hint)
 		require.Equal(t, 1, strings.Count(out, "parcels of sink"))
 

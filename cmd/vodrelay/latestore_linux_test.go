@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -18,13 +17,9 @@ import (
 	"github.com/vodrelay/vodrelay/pkg/store/pgtest"
 )
 
-// nobody is a user that does not own the files of the tests.
-const nobody = 65534
-
 // away is a store that cannot be opened, in one of several ways.
 type away struct {
 	name    string
-	as      uint32 // the user to run as; 0: that of the tests
 	prepare func(t *testing.T) (store string, back func())
 }
 
@@ -37,39 +32,6 @@ func volume(t *testing.T) string {
 	}
 	t.Cleanup(func() { require.NoError(t, syscall.Unmount(dir, syscall.MNT_DETACH)) })
 	return dir
-}
-
-// openDir is a directory that every user can reach.
-func openDir(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "vodrelay")
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	require.NoError(t, os.Chmod(dir, 0o755))
-	return dir
-}
-
-// startAs runs the daemon as another user, with a program and a configuration that this one can read.
-func startAs(t *testing.T, user uint32, environ []string, configuration string) *process {
-	t.Helper()
-	self := uint32(os.Getuid())
-	if self != 0 && self != user {
-		t.Skip("NOT TESTED: only root can run a process as another user")
-	}
-	path, err := binary()
-	require.NoError(t, err)
-	dir := openDir(t)
-	for from, to := range map[string]string{path: "vodrelay", configuration: "vodrelay.yaml"} {
-		data, err := os.ReadFile(from)
-		require.NoError(t, err)
-		require.NoError(t, os.WriteFile(filepath.Join(dir, to), data, 0o755))
-	}
-	cmd := exec.Command(filepath.Join(dir, "vodrelay"), "run", "-c", filepath.Join(dir, "vodrelay.yaml"))
-	cmd.Dir = dir
-	if self != user {
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: user, Gid: user}}
-	}
-	return startCommand(t, environ, cmd)
 }
 
 var waysToBeAway = []away{
@@ -87,15 +49,6 @@ var waysToBeAway = []away{
 		require.ErrorIs(t, err, syscall.ENOSPC)
 		require.NoError(t, os.Truncate(ballast, 8<<20-12<<10))
 		return "store: {path: " + filepath.Join(dir, "s.db") + "}\n", func() { require.NoError(t, os.Remove(ballast)) }
-	}},
-	{name: "read-only volume", prepare: func(t *testing.T) (string, func()) {
-		dir := volume(t)
-		require.NoError(t, syscall.Mount("", dir, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""))
-		return "store: {path: " + filepath.Join(dir, "s.db") + "}\n", func() { require.NoError(t, syscall.Mount("", dir, "", syscall.MS_REMOUNT, "")) }
-	}},
-	{name: "read-only directory", as: nobody, prepare: func(t *testing.T) (string, func()) {
-		dir := openDir(t)
-		return "store: {path: " + filepath.Join(dir, "s.db") + "}\n", func() { require.NoError(t, os.Chmod(dir, 0o777)) }
 	}},
 	{name: "PostgreSQL is away", prepare: func(t *testing.T) (string, func()) {
 		server := pgtest.Start(t)
@@ -132,7 +85,7 @@ func TestAStartWithoutItsStore(t *testing.T) {
 			store, back := way.prepare(t)
 			cloud.Publish(testApp, emulator.GenerateUploads(50, 1)...)
 			cloud.Publish(testApp, otherEvents(t, 5)...)
-			d := launch(t, environ, way.as, store+twoSinks(good, bad))
+			d := launch(t, environ, store+twoSinks(good, bad))
 			eventually(t, "it serves", func() bool { code, _ := d.try("/livez"); return code == http.StatusOK })
 			eventually(t, "the healthy sink gets its events", func() bool { return cloud.Counts().Confirmed == 50 })
 			require.Len(t, good.accepted(), 50)
@@ -166,7 +119,7 @@ func TestAStartWithConfirmStoredWaitsForTheStore(t *testing.T) {
 	good := newTarget(t, http.StatusOK)
 	store, back := waysToBeAway[0].prepare(t)
 	cloud.Publish(testApp, emulator.GenerateUploads(50, 1)...)
-	d := launch(t, environ, 0, store+"relay: {confirm: stored}\n"+twoSinks(good, good))
+	d := launch(t, environ, store+"relay: {confirm: stored}\n"+twoSinks(good, good))
 	eventually(t, "it says so", func() bool {
 		code, body := d.try("/status")
 		return code == http.StatusOK && strings.Contains(body, "without it nothing is pulled (relay.confirm: stored)")
@@ -184,7 +137,7 @@ func TestAStopWhileTheStoreIsAway(t *testing.T) {
 	good, bad := newTarget(t, http.StatusOK), newTarget(t, http.StatusServiceUnavailable)
 	store, _ := waysToBeAway[0].prepare(t)
 	cloud.Publish(testApp, otherEvents(t, 5)...)
-	d := launch(t, environ, 0, store+"relay: {stop_grace: 1s}\n"+twoSinks(good, bad))
+	d := launch(t, environ, store+"relay: {stop_grace: 1s}\n"+twoSinks(good, bad))
 	eventually(t, "events need the store", func() bool { return strings.Contains(d.stderr.String(), "cannot store events") })
 	d.signal(syscall.SIGTERM)
 	require.Zero(t, d.wait(), "they stay in the queue, in order")

@@ -38,12 +38,12 @@ func (p *program) withParcels(cmd *cobra.Command, f func(context.Context, *confi
 	}
 	ctx, unwatch := untilSignal(cmd.Context(), zap.NewNop(), func() {})
 	defer unwatch()
-	remote, err := daemonWith(ctx, cfg)
+	daemon, err := app.Daemon(ctx, cfg)
 	switch {
 	case err != nil:
 		return err
-	case remote != nil:
-		return f(ctx, cfg, remote)
+	case daemon != nil:
+		return f(ctx, cfg, &remote{daemon})
 	}
 	return openStore(ctx, cfg, func(s *store.Store) error { return f(ctx, cfg, local{s, cfg.Sinks}) })
 }
@@ -78,23 +78,6 @@ func openStore(ctx context.Context, cfg *config.Config, f func(*store.Store) err
 		_ = s.Close(ctx) // everything that was asked for is committed already
 	}()
 	return f(s)
-}
-
-// daemonWith is the daemon that answers at the configured address, if it uses the configured store; else nil.
-func daemonWith(ctx context.Context, cfg *config.Config) (*remote, error) {
-	id, err := cfg.Store.ID()
-	if cfg.Admin.Listen == "" || err != nil {
-		return nil, nil //nolint:nilerr,nilnil // whoever opens the store learns of the error
-	}
-	client, err := admin.NewClient(cfg.Admin)
-	if err != nil {
-		return nil, err
-	}
-	status, err := client.Status(ctx)
-	if err != nil || status.Store != id {
-		return nil, nil //nolint:nilerr,nilnil // nobody, or somebody else, is there
-	}
-	return &remote{client}, nil
 }
 
 // local is a store that this process has opened.

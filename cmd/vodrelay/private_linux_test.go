@@ -34,9 +34,7 @@ func TestAnExecSinksCommandCannotReadTheKey(t *testing.T) {
 		touch tried
 	`), 0o644)) //nolint:gosec // another user runs it
 	environ = append(environ, "HOME="+work, "VODRELAY_STORE_DRIVER=none")
-	configuration := filepath.Join(t.TempDir(), "vodrelay.yaml")
-	require.NoError(t, os.WriteFile(configuration, fmt.Appendf(nil, "sinks: [{type: exec, command: [sh, %q, %q]}]\n", script, work), 0o600))
-	p := startAs(t, user, environ, configuration)
+	p := staged(t, user, fmt.Sprintf("sinks: [{type: exec, command: [sh, %q, %q]}]\n", script, work))(environ, "run")
 	cloud.Publish(testApp, emulator.GenerateUploads(1, 1)...)
 	tried := func() bool { _, err := os.Stat(filepath.Join(work, "tried")); return err == nil }
 	eventually(t, "the command has tried", tried)

@@ -49,7 +49,7 @@ Without sinks in the configuration, events are printed, one JSON object a line.`
 			return p.withApp(cmd.Context(), cfg, hangup, func(ctx context.Context, a *app.App, log *app.Log) error {
 				log.Info("starting", zap.String("version", versionText()), zap.String("endpoint", cfg.Vod.Endpoint), zap.Uint64s("sub_app_ids", cfg.Vod.SubAppIDs), zap.Int("sinks", len(cfg.Sinks)))
 				if err := a.Listen(ctx); err != nil {
-					return err
+					return fatal(err)
 				}
 				s := newSupervisor(log.Logger, a.Alive, statusLine(a.Stats, a.Depth, a.StoreErr))
 				systemd.Store(s)

@@ -178,7 +178,7 @@ func (s *Server) Listen(ctx context.Context) error {
 	}
 	if err := s.cfg.closed(l.Addr().String()); err != nil { // localhost can be anything in /etc/hosts
 		_ = l.Close()
-		return fmt.Errorf("admin: %s is %s: %w", s.cfg.Listen, l.Addr(), err)
+		return retry.Permanent(fmt.Errorf("admin: %s is %s: %w", s.cfg.Listen, l.Addr(), err))
 	}
 	s.listener = httpserver.Listen(l, httpserver.Limits{Most: s.limit.conns, Closed: s.connectionsClosed})
 	return nil

@@ -45,27 +45,13 @@ func (a *App) storeID() string {
 	return id
 }
 
-// Listen takes the addresses of the admin server and of the receiver, as far as there are these, so that a
-// program learns early that one is taken. Run does it too.
-func (a *App) Listen(ctx context.Context) error {
-	if a.admin != nil {
-		if err := a.admin.Listen(ctx); err != nil {
-			return err
-		}
-	}
-	if a.receiver != nil {
-		return a.receiver.Listen(ctx)
-	}
-	return nil
-}
-
 // serveAdmin serves until the function that it returns is called. A drain beside a daemon finds the address
 // taken and does without it, unless strict.
 func (a *App) serveAdmin(ctx context.Context, strict bool) (end func(), err error) {
 	if a.admin == nil {
 		return func() {}, nil
 	}
-	if err := a.admin.Listen(ctx); err != nil {
+	if err := listenOn(ctx, a.admin); err != nil {
 		if strict || !errors.Is(err, syscall.EADDRINUSE) {
 			return nil, err
 		}

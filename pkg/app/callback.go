@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"go.uber.org/zap"
@@ -10,6 +9,7 @@ import (
 	"github.com/vodrelay/vodrelay/pkg/callback"
 	"github.com/vodrelay/vodrelay/pkg/config"
 	"github.com/vodrelay/vodrelay/pkg/event"
+	"github.com/vodrelay/vodrelay/pkg/retry"
 )
 
 // storingShare is which part of the time to an answer an event may take to be stored. What is not stored by then is
@@ -76,17 +76,17 @@ func (a *App) receive(ctx context.Context, stop context.CancelCauseFunc) {
 }
 
 // checkReceiver says what the receiver's configuration risks, and whether its address is free.
-func checkReceiver(ctx context.Context, cfg *config.Config, durable bool) []Finding {
+func checkReceiver(ctx context.Context, cfg *config.Config, durable bool, d beside) []Finding {
 	if !cfg.Receives() {
 		return nil
 	}
 	c := receiverConfig(cfg)
 	const name = "callback receiver"
 	server, err := callback.New(c, zap.NewNop(), callback.HandlerFunc(nil))
-	if err == nil {
-		err = errors.Join(server.Listen(ctx), server.Shutdown(ctx))
+	if err != nil {
+		return []Finding{finding(name, "", retry.Permanent(fmt.Errorf("callback: %w", err)))}
 	}
-	findings := []Finding{finding(name, "can listen on "+c.Listen, err)}
+	findings := []Finding{d.listening(ctx, name, c.Listen, server)}
 	for _, warning := range append(c.Warnings(durable), applicationWarnings(cfg)...) {
 		findings = append(findings, Finding{Name: name, Status: Warned, Detail: warning})
 	}

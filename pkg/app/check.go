@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strconv"
 	"sync"
 	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/vodrelay/vodrelay/pkg/config"
 	"github.com/vodrelay/vodrelay/pkg/event"
@@ -21,12 +23,30 @@ import (
 	"github.com/vodrelay/vodrelay/pkg/vod"
 )
 
+// Report is what Check found.
+type Report struct {
+	Findings []Finding `json:"checks"`
+	Summary  Summary   `json:"summary"`
+}
+
+// Summary counts findings by their status.
+type Summary struct {
+	OK        int `json:"ok"`
+	Warnings  int `json:"warnings"`
+	Failed    int `json:"failed"`
+	NotTested int `json:"not_tested"`
+	// Permanent reports that vodrelay run would end at once with one of the failures, which no restart cures.
+	Permanent bool `json:"permanent"`
+}
+
 // Finding is the result of one check.
 type Finding struct {
 	Name   string `json:"name"`             // what was checked
 	Status Status `json:"status"`           // how it went
 	Detail string `json:"detail,omitempty"` // what was found
 	Hint   string `json:"hint,omitempty"`   // what to do about it
+	// Untested is what the check could not find out, "" for nothing.
+	Untested string `json:"untested,omitempty"`
 	// Permanent: vodrelay run would end with the same error, which no restart cures.
 	Permanent bool `json:"permanent,omitempty"`
 }
@@ -36,38 +56,114 @@ type Status string
 
 // The results of a check.
 const (
-	Passed  Status = "ok"
-	Warned  Status = "warning" // works, but not as most people want it
-	Failed  Status = "failed"
-	Skipped Status = "skipped" // pointless after another failure
+	Passed    Status = "ok"
+	Warned    Status = "warning" // works, but not as most people want it; or may not work
+	Failed    Status = "failed"
+	NotTested Status = "not tested" // cannot be, or is pointless after another failure
 )
+
+// NewReport counts the findings.
+func NewReport(findings ...Finding) Report {
+	r := Report{Findings: findings}
+	for _, f := range findings {
+		switch f.Status {
+		case Passed:
+			r.Summary.OK++
+		case Warned:
+			r.Summary.Warnings++
+		case Failed:
+			r.Summary.Failed++
+			r.Summary.Permanent = r.Summary.Permanent || f.Permanent
+		case NotTested:
+			r.Summary.NotTested++
+		}
+	}
+	return r
+}
+
+// String is the summary as people read it, such as "7 ok, 1 warning, 1 failed, 2 not tested".
+func (s Summary) String() string {
+	warnings := fmt.Sprintf("%d warnings", s.Warnings)
+	if s.Warnings == 1 {
+		warnings = "1 warning"
+	}
+	text := fmt.Sprintf("%d ok, %s, %d failed", s.OK, warnings, s.Failed)
+	if s.NotTested > 0 {
+		text += fmt.Sprintf(", %d not tested", s.NotTested)
+	}
+	return text
+}
 
 // checkTime bounds the checks of each sink and each application.
 const checkTime = 15 * time.Second
 
-// Check looks at everything that cfg's relay needs and changes nothing: the credentials, each application's
-// callback mode and queue, the right to confirm, the store, and every sink. No event is pulled. The error
-// is that of a configuration from which nothing can be built.
+// Check looks at everything that cfg's relay needs: the credentials, each application's callback mode and queue, the
+// right to confirm, the clock, the store, the addresses to listen on, and every sink. It sends and pulls no event. It
+// changes nothing, except that a sink to PostgreSQL with create_table makes its table. What the relay would log as a
+// warning is a finding, too. The error is that of a configuration from which nothing can be built.
 func Check(ctx context.Context, cfg *config.Config) (_ []Finding, err error) {
-	a, err := newApp(cfg, zap.NewNop(), io.Discard)
+	warnings, logged := observer.New(zap.WarnLevel)
+	a, err := newApp(cfg, zap.New(warnings), io.Discard)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, a.Close(ctx)) }()
-	findings := append(a.checkCloud(ctx), checkStore(ctx, cfg.Store, cfg.Sinks)...)
+	findings := append(checkUser(), a.checkCloud(ctx)...)
+	beside := daemonBeside(ctx, cfg)
+	findings = append(findings, checkStore(ctx, cfg.Store, cfg.Sinks, a.log, beside)...)
 	findings = append(findings, checkTypes(cfg)...)
-	findings = append(findings, checkReceiver(ctx, cfg, cfg.Store.Driver != store.DriverNone)...)
+	findings = append(findings, checkReceiver(ctx, cfg, cfg.Store.Driver != store.DriverNone, beside)...)
+	findings = append(findings, checkAdmin(ctx, cfg, beside)...)
 	results := make([]Finding, len(a.sinks))
 	var checks sync.WaitGroup
 	for i, s := range a.sinks {
 		checks.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, checkTime)
 			defer cancel()
-			results[i] = finding(fmt.Sprintf("sink %s (%s)", s.cfg.Name, s.cfg.Type), "ready", s.sink.Check(ctx))
+			results[i] = checkSink(ctx, s)
 		})
 	}
 	checks.Wait()
-	return append(findings, results...), nil
+	findings = append(findings, results...)
+	for _, entry := range logged.All() {
+		findings = append(findings, warningOf(entry))
+	}
+	return findings, nil
+}
+
+func checkSink(ctx context.Context, s builtSink) Finding {
+	detail, untested := "ready", s.sink.Untested()
+	if untested != "" {
+		detail = "can be reached"
+	}
+	f := finding(fmt.Sprintf("sink %s (%s)", s.cfg.Name, s.cfg.Type), detail, s.sink.Check(ctx))
+	if f.Status == Passed {
+		f.Untested = untested
+	}
+	f.Permanent = false // a sink ends no run: its events wait
+	return f
+}
+
+// warningOf is what the relay would log when it starts.
+func warningOf(entry observer.LoggedEntry) Finding {
+	f := Finding{Name: "configuration", Status: Warned, Detail: entry.Message}
+	fields := entry.ContextMap()
+	if sink, ok := fields["sink"].(string); ok {
+		f.Name = "sink " + sink
+	}
+	f.Hint, _ = fields["hint"].(string)
+	return f
+}
+
+// checkUser says what the checks of files are worth.
+func checkUser() []Finding {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	return []Finding{{
+		Name: "rights of files", Status: NotTested, Detail: "root may read and write every file: as another user, run may not",
+		Hint: "run the check as the user that runs vodrelay, unless that is root",
+	}}
 }
 
 func (a *App) checkCloud(ctx context.Context) []Finding {
@@ -81,10 +177,13 @@ func (a *App) checkCloud(ctx context.Context) []Finding {
 	}
 	for _, id := range a.apps {
 		if err != nil {
-			findings = append(findings, Finding{Name: application(id), Status: Skipped, Detail: "without credentials there is nothing to ask"})
+			findings = append(findings, Finding{Name: application(id), Status: NotTested, Detail: "without credentials there is nothing to ask"})
 			continue
 		}
 		findings = append(findings, a.checkApplication(ctx, id)...)
+	}
+	if err == nil {
+		findings = append(findings, a.checkClock())
 	}
 	return findings
 }
@@ -94,15 +193,53 @@ func (a *App) checkApplication(ctx context.Context, id uint64) []Finding {
 	defer cancel()
 	name := application(id)
 	settings, err := a.client.EventConfig(ctx, id)
-	if err != nil {
-		return []Finding{finding(name+", callback mode", "", err)}
+	var findings []Finding
+	switch {
+	case err == nil:
+		findings = append(findings, checkMode(name+", callback mode", settings, a.cfg), checkUploads(name+", upload events", settings))
+	case vod.IsDenied(err):
+		findings = append(findings, optional(name+", callback mode", err))
+	default:
+		return []Finding{
+			finding(name+", callback mode", "", err),
+			{Name: name, Status: NotTested, Detail: "its queue and the rights to it: the failure above comes first"},
+		}
 	}
-	return []Finding{
-		checkMode(name+", callback mode", settings, a.cfg),
-		checkUploads(name+", upload events", settings),
-		a.checkQueue(ctx, name+", queue", id),
-		a.checkConfirm(ctx, name+", right to confirm", id),
+	return append(findings, a.checkQueue(ctx, name+", queue", id), a.checkConfirm(ctx, name+", right to confirm", id), Finding{
+		Name: name + ", right to pull", Status: NotTested, Detail: "only a pull shows it",
+		Hint: fmt.Sprintf("test it with vodrelay peek -n 1: it pulls up to %d events and confirms none, so they come back when their lease of %s ends", event.MaxBatch, event.LeaseTime),
+	})
+}
+
+// optional is the finding that the key lacks a right that the relay can do without.
+func optional(name string, err error) Finding {
+	f := finding(name, "", err)
+	f.Status, f.Permanent = Warned, false
+	f.Detail += "; vodrelay run works without it, but nothing tells what this would have shown"
+	return f
+}
+
+// How far this machine's clock may be off. From clockWarning on nobody keeps it right, and near vod.MaxSkew the next
+// hour may bring the end.
+const (
+	clockWarning = 10 * time.Second
+	clockFailure = vod.MaxSkew - time.Minute
+)
+
+func (a *App) checkClock() Finding {
+	const name = "clock"
+	clock, known := a.client.Clock()
+	if !known {
+		return Finding{Name: name, Status: NotTested, Detail: "it could not be measured, since no reply had a Date"}
 	}
+	f := Finding{Name: name, Status: Passed, Detail: clock.String()}
+	switch off := clock.Ahead.Abs(); {
+	case off >= clockFailure:
+		f.Status, f.Hint = Failed, vod.ClockRemedy
+	case off >= clockWarning:
+		f.Status, f.Hint = Warned, vod.ClockRemedy
+	}
+	return f
 }
 
 func checkMode(name string, settings vod.EventConfig, cfg *config.Config) Finding {
@@ -135,6 +272,9 @@ func checkUploads(name string, settings vod.EventConfig) Finding {
 
 func (a *App) checkQueue(ctx context.Context, name string, id uint64) Finding {
 	depth, err := a.client.QueueDepth(ctx, id)
+	if vod.IsDenied(err) {
+		return optional(name, err)
+	}
 	return finding(name, "about "+safetext.Count(depth, "event is", "events are")+" waiting", err)
 }
 
@@ -176,11 +316,16 @@ func checkTypes(cfg *config.Config) (findings []Finding) {
 	return findings
 }
 
+// finding is detail where there is no error.
 func finding(name, detail string, err error) Finding {
 	if err == nil {
 		return Finding{Name: name, Status: Passed, Detail: detail}
 	}
-	return Finding{Name: name, Status: Failed, Detail: redact.Text(err.Error()), Hint: redact.Quoted(retry.Hint(err))}
+	f := Finding{Name: name, Status: Failed, Detail: redact.Text(err.Error()), Hint: redact.Quoted(retry.Hint(err)), Permanent: retry.IsPermanent(err)}
+	if retry.IsDoubtful(err) {
+		f.Status, f.Permanent = Warned, false
+	}
+	return f
 }
 
 func application(id uint64) string {

@@ -24,7 +24,11 @@ import (
 // sink is a pipeline's sink that can also be checked without an event.
 type sink interface {
 	pipeline.Sink
+	// Check returns the error that an event would meet, as far as that can be known without one. It is marked with
+	// retry.Doubtful where an event may succeed all the same.
 	Check(ctx context.Context) error
+	// Untested is what Check cannot know, such as "whether the user may publish"; "": nothing.
+	Untested() string
 }
 
 type builtSink struct {

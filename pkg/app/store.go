@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"time"
 
 	"go.uber.org/zap"
@@ -23,6 +22,9 @@ const (
 	// unprocessedTime and unprocessedLane bound the replay of events that a processor had failed on.
 	unprocessedTime = time.Minute
 	unprocessedLane = 4
+	// storeCheckTime bounds the check of the store: the longest is a wait of 10 s for a lock, then reading a large
+	// file for damage for as long.
+	storeCheckTime = 30 * time.Second
 )
 
 // totals makes a store the relay's Counts. The store has another method of that name.
@@ -86,23 +88,27 @@ func (a *App) purge(ctx context.Context) {
 	}
 }
 
-// checkStore looks at the store without taking the daemon's role on it, and without making its file: that
-// would belong to whoever runs the check. It warns of parcels that wait for none of the sinks.
-func checkStore(ctx context.Context, cfg store.Config, sinks []config.Sink) []Finding {
-	ctx, cancel := context.WithTimeout(ctx, checkTime)
+// checkStore looks at the store as a start would, without taking the daemon's role on it and without making
+// anything: that would belong to whoever runs the check. It warns of parcels that wait for none of the sinks.
+func checkStore(ctx context.Context, cfg store.Config, sinks []config.Sink, log *zap.Logger, d beside) []Finding {
+	ctx, cancel := context.WithTimeout(ctx, storeCheckTime)
 	defer cancel()
 	name := "store (" + cfg.Driver + ")"
 	if cfg.Driver == store.DriverNone {
 		return []Finding{{Name: name, Status: Passed, Detail: "events whose sink fails stay in VOD's queue, for 4 days at most"}}
 	}
-	s, err := store.Open(ctx, cfg, zap.NewNop(), store.Admin(), store.Checked())
-	if path, _ := cfg.File(); cfg.Driver == store.DriverSQLite && errors.Is(err, fs.ErrNotExist) {
-		return []Finding{{Name: name, Status: Passed, Detail: path + " will be made at the first start"}}
+	s, err := store.Open(ctx, cfg, log, store.Checked())
+	if errors.Is(err, store.ErrPending) {
+		return []Finding{{Name: name, Status: Passed, Detail: err.Error()}}
 	}
 	if err != nil {
 		f := finding(name, "", store.Bare(err))
-		f.Permanent = retry.IsPermanent(err)
+		f.Permanent = f.Status == Failed && retry.IsPermanent(err)
 		return []Finding{f}
+	}
+	var findings []Finding
+	if err := s.Other(); err != nil {
+		findings = append(findings, d.taken(name, err))
 	}
 	var waiting, dead int64
 	var gone []Finding
@@ -113,5 +119,6 @@ func checkStore(ctx context.Context, cfg store.Config, sinks []config.Sink) []Fi
 		gone, err = CheckGone(ctx, s, sinks)
 	}
 	err = errors.Join(store.Bare(err), store.Bare(s.Close(ctx)))
-	return append([]Finding{finding(name, fmt.Sprintf("%s, %d dead", safetext.Count(waiting, "parcel waiting", "parcels waiting"), dead), err)}, gone...)
+	findings = append(findings, finding(name, fmt.Sprintf("%s, %d dead", safetext.Count(waiting, "parcel waiting", "parcels waiting"), dead), err))
+	return append(findings, gone...)
 }

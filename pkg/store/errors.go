@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"crypto/x509"
 	"database/sql/driver"
 	"errors"
 	"io"
@@ -31,6 +32,9 @@ var (
 	ErrLost = errors.New("the store is lost")
 	// ErrSchema is wrapped by Open's error when the tables are of another version of vodrelay.
 	ErrSchema = errors.New("the store is of another version of vodrelay")
+	// ErrPending is wrapped by Open's error with Checked when a daemon would make the store, or convert its tables, and
+	// could.
+	ErrPending = errors.New("at the next start")
 )
 
 // trouble is what an error of a database means.
@@ -45,6 +49,21 @@ type trouble struct {
 	again bool
 	// damaged: the file itself is, and no attempt cures that.
 	damaged bool
+	// person: a store that cannot be opened for it stays so until a person changes something.
+	person bool
+}
+
+// isVague reports SQLite's errors that do not say what it could not do with which of its files.
+func isVague(err error) bool {
+	var lite *sqlite.Error
+	if !errors.As(err, &lite) {
+		return false
+	}
+	switch lite.Code() & 0xff {
+	case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_IOERR:
+		return true
+	}
+	return false
 }
 
 // diagnose says what err, from either engine, means.
@@ -59,12 +78,20 @@ func diagnose(err error) trouble {
 	}
 	var network net.Error
 	switch {
+	case err != nil && strings.Contains(err.Error(), "server refused TLS connection"): // pgconn has no other sign of it
+		return trouble{hint: "turn TLS on at the server (ssl = on), or choose another sslmode in url", everywhere: true, person: true}
+	case errors.As(err, new(x509.UnknownAuthorityError)), errors.As(err, new(x509.HostnameError)):
+		return trouble{hint: "the server's certificate is not trusted: name its CA with sslrootcert in url, and the server as its certificate does", everywhere: true, person: true}
+	case errors.As(err, new(*pgconn.ConnectError)): // also for a socket that this user may not open
+		return trouble{hint: hintServer, everywhere: true, session: true}
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return trouble{hint: hintFull, everywhere: true}
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
-		return trouble{hint: hintReadOnly, everywhere: true}
+		return trouble{hint: hintReadOnly, everywhere: true, person: true}
+	case errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.EISDIR), errors.Is(err, syscall.ELOOP), errors.Is(err, syscall.ENAMETOOLONG):
+		return trouble{hint: "correct path: it must name a file, in directories that are there or can be made", everywhere: true, person: true}
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, driver.ErrBadConn), errors.As(err, &network) && !isErrno(network),
-		errors.As(err, new(*pgconn.ConnectError)), pgconn.SafeToRetry(err), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		pgconn.SafeToRetry(err), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return trouble{hint: hintServer, everywhere: true, session: true}
 	}
 	return trouble{}
@@ -81,6 +108,7 @@ const (
 	hintReadOnly = "let the user that runs vodrelay write the file and its directory, mount the volume for writing, or for systemd add it to StateDirectory or ReadWritePaths"
 	hintSlow     = "the store's volume is too slow, or another program keeps the file locked: see what else has it open (fuser), and the kernel's log (dmesg)"
 	hintServer   = "check that the PostgreSQL server runs and can be reached from here; vodrelay goes on by itself when it is back"
+	hintAccount  = "the server refuses the user or its password: correct url, url_file or the server's pg_hba.conf"
 	hintDamaged  = "stop vodrelay, keep a copy of the file and its -wal, and restore both from a backup, or recover them with sqlite3's .recover; to begin with an empty store move both away"
 	// A text file, a directory's backup, the database of another program: nothing of it is changed.
 	hintNoDatabase = "correct path; or restore the file from a backup; to begin with an empty store move it and its -wal away"
@@ -115,9 +143,11 @@ func diagnosePostgres(code, message string) trouble {
 	case "26000", "42P05": // a prepared statement that is not there, or is there already
 		return trouble{hint: "a pooler such as PgBouncer stands before the database since vodrelay was started: restart vodrelay, which then does without prepared statements", everywhere: true, session: true}
 	case "3D000":
-		return trouble{hint: "the database does not exist: create it (createdb), or correct url", everywhere: true}
+		return trouble{hint: "the database does not exist: create it (createdb), or correct url", everywhere: true, person: true}
+	case "3F000": // invalid_schema_name: search_path names none that is there
+		return trouble{hint: "create the schema that search_path names, or correct url", everywhere: true, person: true}
 	case "42501":
-		return trouble{hint: "the user must be allowed to create tables in its schema and to read and write them: GRANT, or make it the owner of the database", everywhere: true}
+		return trouble{hint: "the user must be allowed to create tables in its schema and to read and write them: GRANT, or make it the owner of the database", everywhere: true, person: true}
 	case "53100":
 		return trouble{hint: "the server's disk is full: free space there; events stay in VOD's queue meanwhile", everywhere: true}
 	case "53300":
@@ -125,21 +155,34 @@ func diagnosePostgres(code, message string) trouble {
 	case "57014": // query_canceled
 		return trouble{hint: "the server was too slow for statement_timeout: see its load and its locks (pg_stat_activity)"}
 	}
-	if strings.Contains(message, "startup parameter") {
-		return trouble{hint: "the pooler refuses a parameter of url: remove that from url, or add it to ignore_startup_parameters of PgBouncer", everywhere: true}
-	}
-	if strings.Contains(message, "statement pooling") {
-		return trouble{hint: "set pool_mode of PgBouncer to transaction or session: the store needs transactions", everywhere: true}
+	if code == "08P01" { // what PgBouncer says of itself, and passes on of its server
+		return diagnosePooler(message)
 	}
 	switch code[:min(2, len(code))] {
 	case "28": // invalid authorization
-		return trouble{hint: "the server refuses the user or its password: correct url, url_file or the server's pg_hba.conf", everywhere: true}
+		return trouble{hint: hintAccount, everywhere: true, person: true}
 	case "08", "57": // connection, operator intervention
 		return trouble{hint: hintServer, everywhere: true, session: true}
 	case "58", "53": // system error, insufficient resources
 		return trouble{hint: hintServer, everywhere: true}
 	}
 	return trouble{}
+}
+
+// diagnosePooler goes by the text, which is all that PgBouncer gives: https://github.com/pgbouncer/pgbouncer/tree/master/src.
+func diagnosePooler(message string) trouble {
+	if strings.Contains(message, "startup parameter") {
+		return trouble{hint: "the pooler refuses a parameter of url: remove that from url, or add it to ignore_startup_parameters of PgBouncer", everywhere: true, person: true}
+	}
+	if strings.Contains(message, "statement pooling") {
+		return trouble{hint: "set pool_mode of PgBouncer to transaction or session: the store needs transactions", everywhere: true, person: true}
+	}
+	for _, words := range []string{"does not exist", "no such database", "no such user", "authentication failed"} {
+		if strings.Contains(message, words) {
+			return trouble{hint: "create the database and its user, name them in PgBouncer's configuration and auth_file, or correct url", everywhere: true, person: true}
+		}
+	}
+	return trouble{hint: hintServer, everywhere: true, session: true}
 }
 
 // Error is what fails in a store. Its text says so; Err is what is wrong, with its hint.

@@ -13,6 +13,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/vodrelay/vodrelay/pkg/internal/diskprobe"
 	"github.com/vodrelay/vodrelay/pkg/retry"
 )
 
@@ -21,13 +22,19 @@ const checkTime = 10 * time.Second
 
 const hintWALAlone = "it has parcels that are nowhere else: put the database back that it belongs to, from where it was moved or from a backup; if they are not needed, move it away"
 
-// prepareFile checks the place of the database, and makes it if create is set, for its owner only.
-func prepareFile(path string, create bool) error {
+// prepareFile checks the place of the database, and makes it for the daemon, for its owner only. What the daemon
+// would make is ErrPending for a check, which finds out whether it could.
+func prepareFile(path string, o options) error {
 	dir := filepath.Dir(path)
-	if create {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return err
-		}
+	var err error
+	switch {
+	case o.checked:
+		dir, err = diskprobe.MakeAll(dir)
+	case !o.admin:
+		err = os.MkdirAll(dir, 0o700)
+	}
+	if err != nil {
+		return err
 	}
 	if kind := networkFileSystem(dir); kind != "" {
 		return retry.Permanent(retry.WithHint(fmt.Errorf("%s is on a network file system (%s), where SQLite can lose data", path, kind),
@@ -36,24 +43,36 @@ func prepareFile(path string, create bool) error {
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		if err := alone(path); err != nil {
-			return err
-		}
-		if !create {
-			return retry.Permanent(retry.WithHint(fmt.Errorf("there is no store: %w", err),
-				"start vodrelay run once, which makes it, or correct path; it must be the path that the daemon uses"))
-		}
-		file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-		if err != nil {
-			return err
-		}
-		return file.Close()
+		return makeFile(path, dir, err, o)
 	case err != nil:
 		return err
 	case !info.Mode().IsRegular():
 		return retry.Permanent(retry.WithHint(fmt.Errorf("%s is not a regular file", path), "correct path"))
 	}
 	return nil
+}
+
+// makeFile makes the database in dir, which is above path, or does for a check all but that. missing is why it is
+// not there.
+func makeFile(path, dir string, missing error, o options) error {
+	if err := alone(path); err != nil {
+		return err
+	}
+	if o.admin && !o.checked {
+		return retry.Permanent(retry.WithHint(fmt.Errorf("there is no store: %w", missing),
+			"start vodrelay run once, which makes it, or correct path; it must be the path that the daemon uses"))
+	}
+	if err := diskprobe.Write(dir, path); err != nil {
+		return err
+	}
+	if o.checked {
+		return fmt.Errorf("%s will be made %w", path, ErrPending)
+	}
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	return file.Close()
 }
 
 // alone refuses a database of several names, each of which would have a write-ahead log of its own, and a log

@@ -14,6 +14,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/vodrelay/vodrelay/pkg/internal/diskprobe"
 	"github.com/vodrelay/vodrelay/pkg/retry"
 )
 
@@ -29,6 +30,8 @@ type guard struct {
 	file *os.File
 	lock *os.File // what carries the daemon's lock, may be file; nil: not taken
 	wal  *os.File
+	// other is the daemon that has the lock, as the error that another would get; only for a check.
+	other error
 
 	mu    sync.Mutex // of what follows
 	names []named
@@ -77,8 +80,8 @@ func (g *guard) header() (header, error) {
 }
 
 // openGuard opens the database, and for the daemon makes it and takes the daemon's lock.
-func openGuard(ctx context.Context, name string, daemon bool, log *zap.Logger) (_ *guard, err error) {
-	if err := prepareFile(name, daemon); err != nil {
+func openGuard(ctx context.Context, name string, o options, log *zap.Logger) (_ *guard, err error) {
+	if err := prepareFile(name, o); err != nil {
 		return nil, err
 	}
 	g := &guard{name: name, log: log}
@@ -91,10 +94,14 @@ func openGuard(ctx context.Context, name string, daemon bool, log *zap.Logger) (
 	if g.file, err = os.OpenFile(g.path, os.O_RDWR, 0); err != nil {
 		return nil, err
 	}
-	if daemon {
-		if err := g.takeLock(ctx); err != nil {
-			return nil, errors.Join(err, g.close())
-		}
+	switch {
+	case !o.admin:
+		err = g.takeLock(ctx)
+	case o.checked:
+		err = g.checkPlace()
+	}
+	if err != nil {
+		return nil, errors.Join(err, g.close())
 	}
 	return g, nil
 }
@@ -107,6 +114,22 @@ func (g *guard) takeLock(ctx context.Context) (err error) {
 		}
 	}
 	return lockFile(ctx, g.lock)
+}
+
+// checkPlace looks at what is there already: the file may be an empty one, and a daemon may have it.
+func (g *guard) checkPlace() error {
+	info, err := g.file.Stat()
+	if err != nil {
+		return err
+	}
+	g.other = lockedByOther(g.file, lockName(g.path))
+	if info.Size() > 0 {
+		return nil
+	}
+	if err := diskprobe.Write(filepath.Dir(g.path), g.name); err != nil {
+		return err
+	}
+	return fmt.Errorf("%s is empty, and becomes a store %w", g.name, ErrPending)
 }
 
 // watch begins to watch the files. SQLite has all of them open by now.

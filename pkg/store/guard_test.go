@@ -294,7 +294,7 @@ func TestStartWithDamage(t *testing.T) {
 			for _, suffix := range []string{"", "-wal"} {
 				before[suffix], _ = os.ReadFile(cfg.Path + suffix)
 			}
-			for _, opts := range [][]Option{nil, {Admin(), Checked()}} {
+			for _, opts := range [][]Option{nil, {Checked()}} {
 				err := failsToOpen(t, cfg, opts...)
 				require.ErrorContains(t, err, c.want)
 				require.True(t, retry.IsPermanent(err), "%v", err)
@@ -312,7 +312,7 @@ func TestStartWithDamage(t *testing.T) {
 			cfg.Path = copyStore(t, from)
 			_, _, err := open(t, cfg).Totals(t.Context())
 			require.NoError(t, err)
-			waiting, _, err := open(t, cfg, Admin(), Checked()).Totals(t.Context())
+			waiting, _, err := open(t, cfg, Checked()).Totals(t.Context())
 			require.NoError(t, err)
 			require.EqualValues(t, n, waiting)
 		}

@@ -39,14 +39,39 @@ func lockFile(ctx context.Context, file *os.File) error {
 			break
 		}
 	}
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, syscall.EWOULDBLOCK):
-		return retry.WithHint(fmt.Errorf("%w: another process has locked %s", ErrLocked, file.Name()),
-			"stop the other vodrelay (fuser -v "+file.Name()+" names it), or give this one another path; several that work together need driver postgres")
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return locked(file.Name())
 	}
-	return fmt.Errorf("lock %s: %w", file.Name(), err)
+	if err != nil {
+		return fmt.Errorf("lock %s: %w", file.Name(), err)
+	}
+	return nil
+}
+
+func locked(name string) error {
+	return retry.WithHint(fmt.Errorf("%w: another process has locked %s", ErrLocked, name),
+		"stop the other vodrelay (fuser -v "+name+" names it), or give this one another path; several that work together need driver postgres")
+}
+
+// lockedByOther is the error that lockFile would have while another process has the lock. file is the database,
+// and name the file that carries the lock. It takes the lock for less time than lockFile waits.
+func lockedByOther(file *os.File, name string) error {
+	if name != file.Name() {
+		carrier, err := os.OpenFile(name, os.O_RDWR, 0)
+		if err != nil {
+			return nil //nolint:nilerr // no daemon has made it
+		}
+		defer func() { _ = carrier.Close() }() // nothing was written
+		file = carrier
+	}
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return locked(name)
+		}
+		return nil
+	}
+	_ = syscall.Flock(int(file.Fd()), syscall.LOCK_UN) // the descriptor's end would end it, too
+	return nil
 }
 
 // links is how many names a file has.

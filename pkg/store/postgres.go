@@ -26,7 +26,7 @@ const (
 func openPostgres(ctx context.Context, cfg Config, log *zap.Logger) (*database, error) {
 	text, err := cfg.postgresURL()
 	if err != nil {
-		return nil, err
+		return nil, retry.Permanent(retry.WithHint(err, "let the user that runs vodrelay read the file that url_file names"))
 	}
 	config, err := parseURL(text)
 	if err != nil {

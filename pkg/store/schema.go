@@ -67,9 +67,10 @@ var migrations = [][]string{
 }
 
 // migrate brings the tables to this program's version, all of it in one transaction that only one process
-// has at a time. With onlyNew it makes tables where there are none, and does not touch older ones: the
-// daemon that uses them may still run.
-func migrate(ctx context.Context, db *database, steps [][]string, onlyNew bool) error {
+// has at a time. A command makes tables where there are none, and does not touch older ones: the daemon that uses them
+// may still run. A check takes back what it has done, with ErrPending.
+func migrate(ctx context.Context, db *database, o options) error {
+	steps := o.migrations
 	return db.exclusively(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		if _, err := tx.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS vodrelay_schema (version BIGINT NOT NULL, checked_at BIGINT NOT NULL)`); err != nil {
 			return err
@@ -84,7 +85,7 @@ func migrate(ctx context.Context, db *database, steps [][]string, onlyNew bool) 
 			return retry.Permanent(retry.WithHint(
 				fmt.Errorf("%w: %s has tables of version %d, this program knows up to %d", ErrSchema, db.name, version, target),
 				"run the newer vodrelay that made them; or export the parcels with it and import them into a new store"))
-		case version < target && version > 0 && onlyNew:
+		case version < target && version > 0 && o.admin && !o.checked:
 			return retry.Permanent(retry.WithHint(
 				fmt.Errorf("%w: %s has tables of version %d, this program needs %d", ErrSchema, db.name, version, target),
 				"restart the daemon with this version of vodrelay, which converts them"))
@@ -97,6 +98,12 @@ func migrate(ctx context.Context, db *database, steps [][]string, onlyNew bool) 
 					return fmt.Errorf("migrate to version %d: %w", target, err)
 				}
 			}
+		}
+		switch {
+		case o.checked && version > 0:
+			return fmt.Errorf("%s has tables of version %d, which will be converted to %d %w", db.name, version, target, ErrPending)
+		case o.checked:
+			return fmt.Errorf("%s: the tables will be made %w", db.name, ErrPending)
 		}
 		query := `UPDATE vodrelay_schema SET version = $1, checked_at = $2`
 		if rows == 0 {

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 	"modernc.org/sqlite"
 
+	"github.com/vodrelay/vodrelay/pkg/internal/diskprobe"
 	"github.com/vodrelay/vodrelay/pkg/retry"
 )
 
@@ -35,16 +36,16 @@ var settings = []struct{ pragma, value, result string }{
 // openSQLite opens a file, for the daemon with its lock. One connection writes, others read beside it. Nothing
 // is written before the file has been looked at: the end of the last connection would do it.
 func openSQLite(ctx context.Context, path string, o options, log *zap.Logger) (*database, error) {
-	g, err := openGuard(ctx, path, !o.admin, log)
+	g, err := openGuard(ctx, path, o, log)
 	if err != nil {
 		return nil, err
 	}
-	err = g.rollBack(ctx)
+	err = g.placed(g.rollBack(ctx))
 	if err == nil {
 		err = g.examine(ctx)
 	}
 	if err == nil && (!o.admin || o.checked) {
-		err = g.check(ctx)
+		err = g.placed(g.check(ctx))
 	}
 	if err != nil {
 		return nil, errors.Join(err, g.close())
@@ -56,9 +57,21 @@ func openSQLite(ctx context.Context, path string, o options, log *zap.Logger) (*
 		many:  manySQLite, change: changeSQLite, guard: g,
 	}
 	if err := db.verifySQLite(ctx); err != nil {
-		return nil, errors.Join(err, db.close())
+		return nil, errors.Join(g.placed(err), db.close())
 	}
 	return db, nil
+}
+
+// placed is err with its cause where SQLite says no more than that it cannot go on: the directory takes no files, which
+// SQLite needs beside the database, or its volume is full.
+func (g *guard) placed(err error) error {
+	if !isVague(err) {
+		return err
+	}
+	if cause := diskprobe.Write(filepath.Dir(g.path), g.path+"-wal"); cause != nil {
+		return cause
+	}
+	return err
 }
 
 func openPool(path, query string, conns int) *sql.DB {

@@ -52,9 +52,9 @@ type options struct {
 // without converting the tables of an older version. An SQLite file must exist already.
 func Admin() Option { return func(o *options) { o.admin = true } }
 
-// Checked has Open read an SQLite file for damage also with Admin, for 10 s at most. For the daemon it always
-// does.
-func Checked() Option { return func(o *options) { o.checked = true } }
+// Checked opens a store as Admin does, for a look at all that the daemon would meet: it makes and converts nothing,
+// but finds out whether that could be done (ErrPending), and reads an SQLite file for damage, for 10 s at most.
+func Checked() Option { return func(o *options) { o.admin, o.checked = true, true } }
 
 // Sinks says how many sinks are configured, which is asked whenever parcels are stored: with more than one, none may take
 // more than its share (Config.MaxShare). Without this option there is no limit to a share.
@@ -62,8 +62,8 @@ func Sinks(count func() int) Option { return func(o *options) { o.sinks = count 
 
 // Open connects to the store, brings its tables to this version, and takes the daemon's role on an SQLite
 // file, which only one process at a time can have: ErrLocked. log may be nil. An error that is not
-// permanent, such as a server that cannot be reached, is worth another call later; a file that is damaged, or
-// that is not what it was, is permanent.
+// permanent, such as a server that cannot be reached or a volume that is full, is worth another call later. One
+// that only a person can cure is permanent: a file that is damaged, rights that are missing, tables of a newer version.
 func Open(ctx context.Context, cfg Config, log *zap.Logger, opts ...Option) (*Store, error) {
 	o := options{migrations: migrations, sinks: func() int { return 0 }}
 	for _, opt := range opts {
@@ -82,7 +82,10 @@ func Open(ctx context.Context, cfg Config, log *zap.Logger, opts ...Option) (*St
 			db = s.db
 			err = errors.Join(err, db.close())
 		}
-		if diagnose(err).damaged {
+		if errors.Is(err, ErrPending) {
+			return nil, err
+		}
+		if t := diagnose(err); t.damaged || t.person {
 			err = retry.Permanent(err)
 		}
 		return nil, db.explain(err)
@@ -117,7 +120,7 @@ func (s *Store) open(ctx context.Context, o options) (err error) {
 	default:
 		return retry.Permanent(fmt.Errorf("driver: %s: keeps nothing", s.cfg.Driver))
 	}
-	if err := migrate(ctx, s.db, o.migrations, o.admin); err != nil {
+	if err := migrate(ctx, s.db, o); err != nil {
 		return err
 	}
 	if s.cfg.Driver != DriverSQLite {
@@ -156,6 +159,15 @@ func (s *Store) write(ctx context.Context, rows int, do func(ctx context.Context
 // keep is a write of what must be there after a crash: it fails once the store is lost.
 func (s *Store) keep(ctx context.Context, rows int, do func(ctx context.Context, t *txn) error) error {
 	return s.db.explain(s.writer.keep(ctx, rows, do))
+}
+
+// Other is the error with which a daemon could not open an SQLite store at the moment, since another has it: it wraps
+// ErrLocked. nil: none has it, or the store was not opened with Checked.
+func (s *Store) Other() error {
+	if s.db.guard == nil {
+		return nil
+	}
+	return s.db.explain(s.db.guard.other)
 }
 
 const markChecked = `UPDATE vodrelay_schema SET checked_at = $1`
