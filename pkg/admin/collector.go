@@ -53,7 +53,8 @@ var (
 	sinkSettled  = desc("sink_events_settled_total", "Events by sink and outcome: accepted (parcels included), skipped (its condition did not match), deduplicated (accepted before), parked (in the store, to be sent later) or dead (in the store, for a person).", "sink", "outcome")
 	sinkFailed   = desc("sink_deliveries_failed_total", "Deliveries to a sink that failed after all attempts; with a store each is parked or dead.", "sink")
 	sinkAttempts = desc("sink_attempts_total", "Attempts to send an event to a sink, repeated ones included.", "sink")
-	sinkFailures = desc("sink_consecutive_failures", "Deliveries to a sink that failed since the last one that was accepted.", "sink")
+	sinkFailures = desc("sink_consecutive_failures", "Deliveries to a sink that failed since the last one that was accepted; those that it refused, and those that were not tried since it is down, among them.", "sink")
+	sinkFailing  = desc("sink_failing_since_timestamp_seconds", "When the first attempt failed or was refused since the sink accepted an event last; missing while it accepts what it gets.", "sink")
 	sinkBreaker  = desc("sink_breaker_state", "1 for the state that the sink's breaker has: closed, open (the target is down) or half-open (it is being tried).", "sink", "state")
 	sinkLast     = desc("sink_last_success_timestamp_seconds", "When the sink accepted an event last; missing before the first.", "sink")
 
@@ -74,15 +75,18 @@ var (
 	connsClosed = desc("connections_closed_total", "Connections that were closed without being at work, by server and reason: stranger (its address may not connect), replaced (it waited, and another one needed its place), or crowded (its address has as many as one may have).", "server", "reason")
 
 	storeUp      = desc("store_up", "1 if the store can be read and written.")
+	storeInfo    = desc("store_info", "Always 1; its labels are the driver and the store: replicas with the same one share it, so that their parcels are the same, too.", "driver", "store")
 	parcels      = desc("parcels", "Parcels in the store, by sink and state: waiting or dead. Sinks that are not configured any more count as (removed), events that a processor failed on as -.", "sink", "state")
 	parcelBytes  = desc("parcels_bytes", "Size of the events in parcels, by sink and state.", "sink", "state")
 	parcelOldest = desc("parcels_oldest_age_seconds", "Time since the oldest parcel was stored, by sink and state; 0 when there is none.", "sink", "state")
 	parcelsMax   = desc("store_parcels_limit", "Most parcels that the store takes; missing without a limit.")
 	logBytes     = desc("store_log_bytes", "Size of SQLite's write-ahead log on the disk; what is beyond 32 MiB counts into the bytes that the store takes.")
-	bytesMax     = desc("store_bytes_limit", "Most bytes of events that the store takes; missing without a limit.")
+	usedBytes    = desc("store_used_bytes", "Bytes that count into the limit: those of the events in all parcels, and what the write-ahead log has beyond 32 MiB.")
+	bytesMax     = desc("store_bytes_limit", "Most bytes that the store takes; missing without a limit.")
 	shareMax     = desc("store_share_limit_ratio", "Largest part of these limits that the parcels of one sink may take; missing without one.")
 
 	queueDepth   = desc("queue_depth", "About how many events wait in an application's queue; it lags by minutes, and is missing when it cannot be read.", "sub_app_id")
+	queueFailing = desc("queue_failing_since_timestamp_seconds", "When the first call failed since one succeeded last, by application and step: pull or confirm; missing while they succeed.", "sub_app_id", "step")
 	queueDepthAt = desc("queue_depth_timestamp_seconds", "When the depth of an application's queue was read.", "sub_app_id")
 	lastSuccess  = desc("last_success_timestamp_seconds", "When a step succeeded last: pull, handle or confirm; missing before the first time.", "step")
 )
@@ -123,12 +127,19 @@ func (s collector) Collect(ch chan<- prometheus.Metric) {
 			c.timestamp(queueDepthAt, depth.at, strconv.FormatUint(app, 10))
 		}
 	}
+	for _, q := range stats.Queues {
+		c.timestamp(queueFailing, q.Pull.Since, strconv.FormatUint(q.SubAppID, 10), "pull")
+		c.timestamp(queueFailing, q.Confirm.Since, strconv.FormatUint(q.SubAppID, 10), "confirm")
+	}
 	c.timestamp(lastSuccess, s.opts.Observer.pulled.get(), "pull")
 	c.timestamp(lastSuccess, s.opts.Observer.handled.get(), "handle")
 	c.timestamp(lastSuccess, s.opts.Observer.confirmed.get(), "confirm")
 }
 
 func (s collector) collectStore(c collection, sinks []SinkStats) {
+	if s.opts.StoreLabel != nil {
+		c.gauge(storeInfo, 1, s.opts.StoreDriver, s.opts.StoreLabel())
+	}
 	if s.opts.MaxParcels > 0 {
 		c.gauge(parcelsMax, float64(s.opts.MaxParcels))
 	}
@@ -151,7 +162,14 @@ func (s collector) collectStore(c collection, sinks []SinkStats) {
 		up = 0
 	}
 	c.gauge(storeUp, up)
-	now := time.Now()
+	now, used := time.Now(), int64(0)
+	if s.opts.StoreLogExcess != nil {
+		used = s.opts.StoreLogExcess()
+	}
+	for _, n := range counts {
+		used += n.Bytes
+	}
+	c.gauge(usedBytes, float64(used))
 	for _, n := range bySink(counts, sinks) {
 		c.gauge(parcels, float64(n.Parcels), label(n.Sink), string(n.State))
 		c.gauge(parcelBytes, float64(n.Bytes), label(n.Sink), string(n.State))
@@ -249,7 +267,8 @@ func (c collection) sink(s SinkStats) {
 	c.counter(sinkSettled, float64(s.Dead), name, "dead")
 	c.counter(sinkFailed, float64(s.Failed), name)
 	c.counter(sinkAttempts, float64(s.Attempts), name)
-	c.gauge(sinkFailures, float64(s.Failures), name)
+	c.gauge(sinkFailures, float64(s.Failing.InARow), name)
+	c.timestamp(sinkFailing, s.Failing.Since, name)
 	if s.Breaker == "" {
 		return
 	}

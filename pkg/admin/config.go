@@ -21,7 +21,7 @@ const (
 // Config is where the admin server listens, and what it shows.
 type Config struct {
 	Listen    string   `mapstructure:"listen" default:"127.0.0.1:9464" empty:"off" doc:"Address of the admin server: metrics, health, status, parcels and a page for people. Empty: none, also in the environment (VODRELAY_ADMIN_LISTEN=). On another address than the loopback one it needs token or token_file."`
-	Token     string   `mapstructure:"token" secret:"true" doc:"What a request must carry that shows or changes events, as Authorization: Bearer TOKEN, or as the password of a browser; at least 16 characters. Metrics, health and status ask for none."`
+	Token     string   `mapstructure:"token" secret:"true" doc:"What a request must carry that shows or changes events, as Authorization: Bearer TOKEN, or as the password of a browser; at least 16 characters. Metrics, health and status ask for none; status leaves out the texts of errors without it."`
 	TokenFile string   `mapstructure:"token_file" doc:"Path of a file with the token, instead of token. Read at each use, so that it can be replaced."`
 	Hosts     []string `mapstructure:"hosts" doc:"Names beside its own that the server answers to, such as relay.example.com. A request with another name in Host gets 421, since a web page could have given that name to this address. On a loopback address its own names are IP addresses and localhost; on another one also the machine's host name, names without a dot, and those under local, internal, home.arpa and svc, such as a Kubernetes service's."`
 	Pprof     bool     `mapstructure:"pprof" default:"false" doc:"Serve Go's profiles at /debug/pprof/."`

@@ -64,6 +64,15 @@ func (s *Server) withToken(next http.Handler) http.Handler {
 	})
 }
 
+// mayRead reports whether the request has the token, if there is one.
+func (s *Server) mayRead(r *http.Request) bool {
+	if !s.cfg.asksForToken() {
+		return true
+	}
+	token, err := s.cfg.currentToken()
+	return err == nil && same(presented(r), token)
+}
+
 func presented(r *http.Request) string {
 	if _, password, ok := r.BasicAuth(); ok {
 		return password

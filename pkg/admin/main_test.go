@@ -179,12 +179,15 @@ func someStats() Stats {
 	return Stats{
 		Relay: RelayStats{Pulls: 10, Received: 7, Joined: 1, Settled: 5, Unsettled: 1, Confirmed: 4, Confirms: 3, Late: 2, InHand: 3, MaxInHand: 512, Pollers: 2},
 		Pipeline: PipelineStats{Dropped: 1, Remembered: 1, Unrouted: 9, UnroutedTypes: map[string]uint64{event.NewFileUpload: 4, "New<b>": 3, "other": 2}, Sinks: []SinkStats{
-			{Name: "site", Sent: 4, Failed: 2, Attempts: 9, Parked: 1, Dead: 1, Failures: 2, Breaker: "open", BreakerSince: time.Now().Add(-time.Minute)},
-			{Name: "archive", Sent: 5, Attempts: 5, Breaker: "closed", BreakerSince: time.Now(), Refusals: Refusals{
-				Total: 9, InARow: 7, Since: time.Now().Add(-3 * time.Minute), Last: time.Now(), Error: "422: <too> large\x1b",
+			{Name: "site", Sent: 4, Failed: 2, Attempts: 9, Parked: 1, Dead: 1, State: "down", Breaker: "open", BreakerSince: time.Now().Add(-time.Minute), Failing: Failing{
+				InARow: 2, Since: time.Now().Add(-time.Minute), Last: time.Now(), Error: "503: <busy>\x1b", Hint: "start <it>",
 			}},
-			{Name: "plain", Sent: 5, Attempts: 5},
+			{Name: "archive", Sent: 5, Attempts: 5, State: "refusing", Breaker: "closed", BreakerSince: time.Now(), Failing: Failing{InARow: 7, Since: time.Now().Add(-4 * time.Minute)}, Refusals: Refusals{
+				Total: 9, InARow: 7, Since: time.Now().Add(-3 * time.Minute), Last: time.Now(), Error: "422: <too> large\x1b", Hint: "less of <it>",
+			}},
+			{Name: "plain", State: "unknown", Sent: 5, Attempts: 5},
 		}},
+		Queues:    []QueueStats{{SubAppID: 1500000002, Pull: Failing{InARow: 3, Since: time.Now().Add(-2 * time.Minute), Last: time.Now(), Error: "no <route>\x1b", Hint: "check <it>"}}},
 		Scheduler: &SchedulerStats{Delivered: 3, Failed: 2, Dead: 1},
 		Callback:  &CallbackStats{Requests: 9, Accepted: 4, Unsigned: 2, Refused: 3, Unsettled: 1},
 	}
@@ -195,7 +198,8 @@ func someOptions(store *fakeStore) Options {
 		Version: "v1.2.3", Stats: someStats, Observer: NewObserver("site", "archive", "plain"),
 		Applications: []uint64{1500000001, 1500000002},
 		Depth:        func(_ context.Context, app uint64) (uint64, error) { return app - 1500000000, nil },
-		MaxParcels:   1000, MaxBytes: 1 << 30, MaxShare: func() int { return 50 }, StoreLog: func() int64 { return 4096 },
+		MaxParcels:   1000, MaxBytes: 1 << 30, MaxShare: func() int { return 50 }, StoreLog: func() int64 { return 4096 }, StoreLogExcess: func() int64 { return 1000 },
+		StoreDriver: "sqlite", StoreLabel: func() string { return "abcd" },
 	}
 	if store != nil {
 		o.Parcels = store

@@ -126,6 +126,11 @@ func TestMetricsOverHTTP(t *testing.T) {
 		`vodrelay_sink_send_duration_seconds_count{result="refused",sink="site"} 1`,
 		`vodrelay_sink_send_duration_seconds_count{result="failed",sink="site"} 1`,
 		`vodrelay_sink_send_duration_seconds_count{result="accepted",sink="site"} 1`,
+		`vodrelay_sink_consecutive_failures{sink="site"} 2`,
+		`vodrelay_sink_failing_since_timestamp_seconds{sink="site"} 1.`,
+		`vodrelay_sink_failing_since_timestamp_seconds{sink="archive"} 1.`,
+		`vodrelay_queue_failing_since_timestamp_seconds{step="pull",sub_app_id="1500000002"} 1.`,
+		`vodrelay_store_info{driver="sqlite",store="abcd"} 1`,
 		`vodrelay_parcels{sink="site",state="dead"} 1`,
 		`vodrelay_parcels{sink="archive",state="waiting"} 0`,
 		`vodrelay_parcels{sink="(removed)",state="dead"} 2`,
@@ -138,6 +143,14 @@ func TestMetricsOverHTTP(t *testing.T) {
 	} {
 		require.Contains(t, got.body, line)
 	}
+	for _, absent := range []string{`vodrelay_sink_failing_since_timestamp_seconds{sink="plain"}`, `step="confirm",sub_app_id`} {
+		require.NotContains(t, got.body, absent)
+	}
+	used, bytes := 1000, 0
+	for _, p := range fullOptions().Parcels.(*fakeStore).parcels {
+		bytes += len(p.Raw)
+	}
+	require.Contains(t, got.body, fmt.Sprintf("vodrelay_store_used_bytes %d\n", used+bytes))
 	require.NotContains(t, got.body, `sink="plain",state="open"`, "a sink without a breaker has no state of it")
 	require.NotContains(t, got.body, "no such sink")
 	require.NotContains(t, got.body, "New<b>", "types come from outside")

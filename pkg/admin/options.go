@@ -31,6 +31,10 @@ type Options struct {
 	Parcels Parcels
 	// StoreID identifies the store without saying where it is; "" if that is not known yet. nil: there is none.
 	StoreID func() string
+	// StoreDriver is sqlite or postgres; "" without a store. StoreLabel differs for all stores that the replicas of one
+	// deployment may have, and is the same for those that share one.
+	StoreDriver string
+	StoreLabel  func() string
 	// MaxParcels and MaxBytes are the configured limits; 0: none.
 	MaxParcels, MaxBytes int64
 	// MaxShare is the most that the parcels of one sink may take now, in percent of these limits; 0, or nil: no
@@ -38,6 +42,8 @@ type Options struct {
 	MaxShare func() int
 	// StoreLog is how many bytes the store's write-ahead log has on the disk; nil: it has none of its own.
 	StoreLog func() int64
+	// StoreLogExcess is how many bytes of it count into MaxBytes; nil: it has none.
+	StoreLogExcess func() int64
 }
 
 // Stats are the counters since the start, all but the gauges among them only ever growing.
@@ -48,6 +54,10 @@ type Stats struct {
 	LogDropped int64
 	// Scheduler is nil without a store.
 	Scheduler *SchedulerStats
+	// Queues are how the calls fail about the queue of each of Options.Applications.
+	Queues []QueueStats
+	// Store is how opening the store or writing to it fails.
+	Store Failing
 	// Callback is nil without a receiver of VOD's normal callback.
 	Callback *CallbackStats
 }
@@ -71,6 +81,12 @@ type RelayStats struct {
 	Pollers       int64 // gauge: pollers alive now
 }
 
+// QueueStats are how the calls about one application's queue fail.
+type QueueStats struct {
+	SubAppID      uint64
+	Pull, Confirm Failing
+}
+
 // PipelineStats are the counters of the processors and the sinks.
 type PipelineStats struct {
 	Dropped  uint64 // events that a processor dropped
@@ -85,17 +101,27 @@ type PipelineStats struct {
 // SinkStats are the counters of one sink.
 type SinkStats struct {
 	Name         string
-	Sent         uint64    // events that it accepted
-	Failed       uint64    // deliveries on which it failed after all attempts
-	Attempts     uint64    // sends, repeated ones among them
-	Skipped      uint64    // deliveries that its condition did not match
-	Deduplicated uint64    // deliveries left out because it had accepted the event before
-	Parked       uint64    // waiting parcels that were stored
-	Dead         uint64    // dead letters that were stored
-	Failures     int       // gauge: failed deliveries in a row
+	Sent         uint64 // events that it accepted
+	Failed       uint64 // deliveries on which it failed after all attempts
+	Attempts     uint64 // sends, repeated ones among them
+	Skipped      uint64 // deliveries that its condition did not match
+	Deduplicated uint64 // deliveries left out because it had accepted the event before
+	Parked       uint64 // waiting parcels that were stored
+	Dead         uint64 // dead letters that were stored
+	State        string // unknown, up, failing, refusing or down
+	Failing      Failing
 	Breaker      string    // closed, open or half-open; "" without a breaker
 	BreakerSince time.Time // since when it is down or, if closed, up
 	Refusals     Refusals
+}
+
+// Failing is how something fails; a success ends it.
+type Failing struct {
+	InARow int       // gauge: failures since the last success
+	Since  time.Time // of the first of them; zero if there is none
+	Last   time.Time // of the latest; zero if there was none
+	Error  string    // of the latest
+	Hint   string    // what a person can do about it
 }
 
 // Refusals are the deliveries that a sink refused: it blamed the event.
@@ -105,6 +131,7 @@ type Refusals struct {
 	Since  time.Time // of the first in a row; zero if there is none
 	Last   time.Time // of the latest; zero if there was none
 	Error  string    // of the latest
+	Hint   string    // what a person can do about it
 }
 
 // CallbackStats are the counters of the receiver of VOD's normal callback.

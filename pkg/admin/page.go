@@ -32,10 +32,11 @@ var styleText []byte
 // pageTemplate is parsed when somebody looks at the page, and not at every start.
 var pageTemplate = sync.OnceValue(func() *template.Template {
 	return template.Must(template.New("page").Funcs(template.FuncMap{
-		"text":  func(s string) string { return safetext.Line(s, 0) },
-		"ago":   ago,
-		"count": count,
-		"size":  size,
+		"text":    func(s string) string { return safetext.Line(s, 0) },
+		"ago":     ago,
+		"lasting": lasting,
+		"count":   count,
+		"size":    size,
 	}).Parse(pageText))
 })
 
@@ -45,9 +46,37 @@ type pageData struct {
 	Now     time.Time
 	Began   *time.Time
 	Refresh int // seconds; 0: not by itself
-	Letters []Parcel
+	// Troubles are what fails but for the sinks.
+	Troubles []trouble
+	Letters  []Parcel
 	// LettersError says why they cannot be shown.
 	LettersError string
+}
+
+// trouble is something that fails.
+type trouble struct {
+	What string
+	At   *time.Time // since when
+	*FailingStatus
+}
+
+// troubles are what fails but for the sinks.
+func (st *Status) troubles() (all []trouble) {
+	add := func(f *FailingStatus, what string) {
+		if f != nil {
+			all = append(all, trouble{what, &f.Since, f})
+		}
+	}
+	for _, q := range st.Queues {
+		of := ""
+		if q.SubAppID != 0 {
+			of = " for application " + strconv.FormatUint(q.SubAppID, 10)
+		}
+		add(q.PullFailing, "Pulling"+of)
+		add(q.ConfirmFailing, "Confirming"+of)
+	}
+	add(st.StoreFailing, "The store")
+	return all
 }
 
 func (s *Server) page(w http.ResponseWriter, r *http.Request) {
@@ -55,6 +84,7 @@ func (s *Server) page(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Query().Get("refresh") == "off" {
 		data.Refresh = 0
 	}
+	data.Troubles = data.troubles()
 	data.Letters, data.LettersError = s.letters(r.Context())
 	var body bytes.Buffer
 	if err := pageTemplate().Execute(&body, data); err != nil {
@@ -103,6 +133,14 @@ func ago(now time.Time, t *time.Time) string {
 		return strconv.Itoa(int(d.Hours())) + " h"
 	}
 	return strconv.Itoa(int(d.Hours()/24)) + " days"
+}
+
+// lasting is how long something has lasted that began at t.
+func lasting(now time.Time, t *time.Time) string {
+	if d := ago(now, t); d != "now" {
+		return d
+	}
+	return "a moment"
 }
 
 // count is a number with its thousands apart.

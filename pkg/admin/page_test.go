@@ -23,12 +23,13 @@ func TestPage(t *testing.T) {
 	require.Equal(t, "no-store", got.header.Get("Cache-Control"))
 	for _, text := range []string{
 		`<meta name="viewport" content="width=device-width, initial-scale=1">`, `<meta name="color-scheme" content="light dark">`,
-		`<meta http-equiv="refresh" content="5">`, `class="state good">Ready<`, "v1.2.3", ">3 of 512<", "down</span> since 60 s",
+		`<meta http-equiv="refresh" content="5">`, `class="state good">Ready<`, "v1.2.3", ">3 of 512<", "down</span> for 60 s: <bdi>503: &lt;busy&gt;", "<small><bdi>start &lt;it&gt;</bdi></small>", "<small><bdi>less of &lt;it&gt;</bdi></small>",
+		"not known: it got nothing since the start", "Pulling for application 1500000002 has failed for 2 min, 3 in a row: <bdi>no &lt;route&gt;", "<small><bdi>check &lt;it&gt;</bdi></small>",
 		"503 Service Unavailable", "NewFileUpload", "52858907843", "(removed)", `href="/parcels/` + parcel(90, "", "").ID,
 	} {
 		require.Contains(t, got.body, text)
 	}
-	require.NotContains(t, got.body, "not known")
+	require.NotContains(t, got.body, ">not known<")
 	require.NotContains(t, s.get("/?refresh=off").body, `http-equiv="refresh"`)
 
 	css := s.get("/style.css")
@@ -82,7 +83,10 @@ func TestPageEscapes(t *testing.T) {
 	opts.Version = attack
 	opts.Alive = func() error { return errors.New(attack) }
 	opts.Stats = func() Stats {
-		return Stats{Pipeline: PipelineStats{Sinks: []SinkStats{{Name: attack, Breaker: attack}}}}
+		return Stats{Pipeline: PipelineStats{Sinks: []SinkStats{
+			{Name: attack, Breaker: attack, State: attack}, {Name: "down", State: "down", Failing: Failing{InARow: 1, Error: attack, Hint: attack}},
+			{Name: "refusing", State: "refusing", Refusals: Refusals{InARow: 1, Error: attack, Hint: attack}},
+		}}, Store: Failing{InARow: 1, Error: attack + "\u202E\x1b", Hint: attack}}
 	}
 	s := start(t, Config{}, opts, defaultLimits)
 	body := s.get("/").body
@@ -104,7 +108,7 @@ func TestPageEscapes(t *testing.T) {
 	opts.Stats = someStats
 	s = start(t, Config{}, opts, defaultLimits)
 	require.Contains(t, s.get("/").body, "<bdi>New&lt;b&gt;</bdi>")
-	require.Contains(t, s.get("/").body, `<span class="bad">refusing</span>, 7 in a row since 3 min: <bdi>422: &lt;too&gt; large`)
+	require.Contains(t, s.get("/").body, `<span class="bad">refusing</span>, 7 in a row for 3 min: <bdi>422: &lt;too&gt; large`)
 }
 
 func TestPageOfAFailingStore(t *testing.T) {

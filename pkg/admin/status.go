@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"maps"
+	"math"
 	"net/http"
 	"slices"
 	"time"
@@ -23,6 +24,10 @@ type Status struct {
 	// Reasons says why it is not ready, or not alive.
 	Reasons  []string `json:"reasons"`
 	Stopping bool     `json:"stopping"`
+
+	// ErrorsHidden: the texts of errors, their hints and the names of types that are not documented are left out, since
+	// the token is configured and was not sent.
+	ErrorsHidden bool `json:"errors_hidden,omitempty"`
 
 	// QueueDepth is about how many events wait in all queues; null when one of them is not known.
 	QueueDepth *uint64       `json:"queue_depth"`
@@ -52,8 +57,10 @@ type Status struct {
 	LastConfirm *time.Time `json:"last_confirm"`
 
 	// Store identifies the store without saying where it is; empty without one.
-	Store string       `json:"store,omitempty"`
-	Sinks []SinkStatus `json:"sinks"`
+	Store string `json:"store,omitempty"`
+	// StoreFailing is how opening the store or writing to it fails; null while it does not.
+	StoreFailing *FailingStatus `json:"store_failing"`
+	Sinks        []SinkStatus   `json:"sinks"`
 	// Parcels is null without a store, and when it cannot be read.
 	Parcels *ParcelsStatus `json:"parcels"`
 	// Removed names the sinks that (removed) stands for, mostRemoved at most.
@@ -77,18 +84,43 @@ type QueueStatus struct {
 	SubAppID uint64     `json:"sub_app_id"`
 	Depth    *uint64    `json:"depth"`
 	ReadAt   *time.Time `json:"read_at"`
+	// How its calls fail; null while they succeed.
+	PullFailing    *FailingStatus `json:"pull_failing"`
+	ConfirmFailing *FailingStatus `json:"confirm_failing"`
+}
+
+// FailingStatus is how something fails that a success ends. The texts are left out where ErrorsHidden says so.
+type FailingStatus struct {
+	Since        time.Time `json:"since"` // the first failure since the last success
+	FailedInARow int       `json:"failed_in_a_row"`
+	LastFailed   time.Time `json:"last_failed"`
+	LastError    string    `json:"last_error,omitempty"` // at most 1 KiB before what cannot be seen became escapes
+	Hint         string    `json:"hint,omitempty"`       // what a person can do about it
 }
 
 // SinkStatus is one sink with its parcels. Name is - for events that a processor failed on, and (removed)
 // for all sinks that still have parcels and are not configured any more.
 type SinkStatus struct {
-	Name         string     `json:"name"`
+	Name string `json:"name"`
+	// State is up (it accepted what it got last), down (its breaker is not closed), failing (it failed since it accepted
+	// an event last, and does not count as down yet), refusing (it answers, and refused what it got last) or unknown (it
+	// got nothing since the start).
+	State        string     `json:"state,omitempty"`
 	Breaker      string     `json:"breaker,omitempty"`
-	BreakerSince *time.Time `json:"breaker_since,omitempty"`
+	BreakerSince *time.Time `json:"breaker_since,omitempty"` // of a sink that is down: its first failure
 	Accepted     uint64     `json:"accepted"`
 	Failed       uint64     `json:"failed"`
-	FailedInARow int        `json:"failed_in_a_row"`
 	LastAccepted *time.Time `json:"last_accepted"`
+	// FailedInARow counts the deliveries that failed since an event was accepted last: those that were refused, and
+	// those that were not tried since the sink is down, among them. FailingSince is when the first attempt failed, or
+	// was refused; null while the sink accepts what it gets.
+	FailedInARow int        `json:"failed_in_a_row"`
+	FailingSince *time.Time `json:"failing_since"`
+	// LastFailed, LastError and Hint are of the latest attempt that failed otherwise than by a refusal; they stay. As to
+	// the texts see FailingStatus.
+	LastFailed *time.Time `json:"last_failed"`
+	LastError  string     `json:"last_error,omitempty"`
+	Hint       string     `json:"hint,omitempty"`
 	// Refused counts the events that the sink refused; RefusedInARow those since it accepted one last, with the
 	// time of the first of them. A sink may be up and refuse everything.
 	Refused       uint64     `json:"refused"`
@@ -96,6 +128,7 @@ type SinkStatus struct {
 	RefusingSince *time.Time `json:"refusing_since"`
 	LastRefused   *time.Time `json:"last_refused"`
 	LastRefusal   string     `json:"last_refusal,omitempty"` // why
+	RefusalHint   string     `json:"refusal_hint,omitempty"`
 	Waiting       int64      `json:"waiting"`
 	OldestWaiting *time.Time `json:"oldest_waiting"`
 	Dead          int64      `json:"dead"`
@@ -103,7 +136,7 @@ type SinkStatus struct {
 	Bytes         int64      `json:"bytes"` // of the events in its parcels
 	// ShareUsed is how much of its share of the store the sink's parcels take, 1 for all of it; null where there is no
 	// limit to a share.
-	ShareUsed *float64 `json:"share_used"`
+	ShareUsed *float64 `json:"share_used"` // to four places
 }
 
 // ParcelsStatus sums up the store.
@@ -120,13 +153,43 @@ type ParcelsStatus struct {
 }
 
 func (s *Server) status(w http.ResponseWriter, r *http.Request) {
-	reply(w, http.StatusOK, s.Status(r.Context()))
+	st := s.Status(r.Context())
+	if !s.mayRead(r) {
+		st.hideForeign()
+	}
+	reply(w, http.StatusOK, st)
+}
+
+// hideForeign leaves out texts from outside, and hints: what a target or an API answers may quote events, and names
+// what is inside the network; a type that is not documented is text of whoever sent it.
+func (st *Status) hideForeign() {
+	st.ErrorsHidden = true
+	for _, t := range st.troubles() {
+		t.LastError, t.Hint = "", ""
+	}
+	types := map[string]uint64{}
+	for eventType, n := range st.UnroutedTypes {
+		types[typeLabel(eventType)] += n
+	}
+	st.UnroutedTypes = types
+	for i := range st.Sinks {
+		s := &st.Sinks[i]
+		s.LastError, s.Hint, s.LastRefusal, s.RefusalHint = "", "", "", ""
+	}
+}
+
+// fails is nil for what does not fail.
+func fails(f Failing) *FailingStatus {
+	if f.InARow == 0 {
+		return nil
+	}
+	return &FailingStatus{Since: f.Since, FailedInARow: f.InARow, LastFailed: f.Last, LastError: safetext.Line(f.Error, 0), Hint: safetext.Line(f.Hint, 0)}
 }
 
 // Status reads everything anew. It takes as long as the store needs to be looked at, a few seconds at most.
 func (s *Server) Status(ctx context.Context) Status {
-	stats := s.opts.Stats()
 	why := append(reasons(s.live()), reasons(s.ready(ctx))...)
+	stats := s.opts.Stats() // after the looks at the store, whose failures are among them
 	st := Status{
 		Version: s.opts.Version, Started: s.started, UptimeSeconds: time.Since(s.started).Seconds(),
 		Ready: len(why) == 0, Reasons: why, Stopping: s.stopping(),
@@ -138,6 +201,7 @@ func (s *Server) Status(ctx context.Context) Status {
 		Sinks: []SinkStatus{},
 	}
 	maps.Copy(st.UnroutedTypes, stats.Pipeline.UnroutedTypes)
+	st.StoreFailing = fails(stats.Store)
 	if s.opts.StoreID != nil {
 		st.Store = s.opts.StoreID()
 	}
@@ -152,14 +216,21 @@ func (s *Server) Status(ctx context.Context) Status {
 		if d, known := s.depths.of(app); known {
 			q.Depth, q.ReadAt = &d.events, when(d.at)
 		}
+		for _, calls := range stats.Queues {
+			if calls.SubAppID == app {
+				q.PullFailing, q.ConfirmFailing = fails(calls.Pull), fails(calls.Confirm)
+			}
+		}
 		st.Queues = append(st.Queues, q)
 	}
 	for _, sink := range stats.Pipeline.Sinks {
 		st.Sinks = append(st.Sinks, SinkStatus{
-			Name: label(sink.Name), Breaker: sink.Breaker, BreakerSince: when(sink.BreakerSince),
-			Accepted: sink.Sent, Failed: sink.Failed, FailedInARow: sink.Failures, LastAccepted: when(s.opts.Observer.lastSent(sink.Name)),
+			Name: label(sink.Name), State: sink.State, Breaker: sink.Breaker, BreakerSince: when(sink.BreakerSince),
+			Accepted: sink.Sent, Failed: sink.Failed, LastAccepted: when(s.opts.Observer.lastSent(sink.Name)),
+			FailedInARow: sink.Failing.InARow, FailingSince: when(sink.Failing.Since),
+			LastFailed: when(sink.Failing.Last), LastError: safetext.Line(sink.Failing.Error, 0), Hint: safetext.Line(sink.Failing.Hint, 0),
 			Refused: sink.Refusals.Total, RefusedInARow: sink.Refusals.InARow, RefusingSince: when(sink.Refusals.Since),
-			LastRefused: when(sink.Refusals.Last), LastRefusal: safetext.Line(sink.Refusals.Error, 0),
+			LastRefused: when(sink.Refusals.Last), LastRefusal: safetext.Line(sink.Refusals.Error, 0), RefusalHint: safetext.Line(sink.Refusals.Hint, 0),
 		})
 	}
 	if s.counts == nil {
@@ -204,6 +275,7 @@ func (st *Status) addShares() {
 				used = max(used, float64(n[0])*100/float64(n[1])/float64(p.MaxShare))
 			}
 		}
+		used = math.Round(used*1e4) / 1e4
 		sink.ShareUsed = &used
 	}
 }

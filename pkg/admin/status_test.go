@@ -54,6 +54,15 @@ func TestStatus(t *testing.T) {
 	}
 	require.Equal(t, []string{"site", "archive", "plain", "-", "(removed)"}, names)
 	require.Equal(t, "open", st.Sinks[0].Breaker)
+	require.Equal(t, []string{"down", "refusing", "unknown"}, []string{st.Sinks[0].State, st.Sinks[1].State, st.Sinks[2].State})
+	require.Equal(t, 2, st.Sinks[0].FailedInARow)
+	require.WithinDuration(t, time.Now().Add(-time.Minute), *st.Sinks[0].FailingSince, 30*time.Second)
+	require.WithinDuration(t, time.Now(), *st.Sinks[0].LastFailed, time.Minute)
+	require.Equal(t, "503: <busy>\\u001b", st.Sinks[0].LastError)
+	require.Equal(t, "start <it>", st.Sinks[0].Hint)
+	require.Nil(t, st.Queues[0].PullFailing)
+	require.Nil(t, st.StoreFailing)
+	require.Equal(t, &FailingStatus{Since: st.Queues[1].PullFailing.Since, LastFailed: st.Queues[1].PullFailing.LastFailed, FailedInARow: 3, LastError: "no <route>\\u001b", Hint: "check <it>"}, st.Queues[1].PullFailing)
 	require.EqualValues(t, 2, st.Sinks[0].Waiting)
 	require.EqualValues(t, 1, st.Sinks[0].Dead)
 	require.WithinDuration(t, time.Now().Add(-2*time.Minute), *st.Sinks[0].OldestWaiting, time.Minute)
@@ -63,10 +72,11 @@ func TestStatus(t *testing.T) {
 	require.WithinDuration(t, time.Now().Add(-3*time.Minute), *st.Sinks[1].RefusingSince, time.Minute)
 	require.WithinDuration(t, time.Now(), *st.Sinks[1].LastRefused, time.Minute)
 	require.Equal(t, "422: <too> large\\u001b", st.Sinks[1].LastRefusal)
+	require.Equal(t, "less of <it>", st.Sinks[1].RefusalHint)
 	require.Nil(t, st.Sinks[0].RefusingSince)
 	require.EqualValues(t, 1, st.Sinks[4].Waiting)
 	require.EqualValues(t, 1, st.Sinks[4].Dead)
-	require.InDelta(t, 3.0/500, *st.Sinks[0].ShareUsed, 1e-9, "3 of half of 1000")
+	require.Equal(t, 0.006, *st.Sinks[0].ShareUsed, "3 of half of 1000")
 	require.Zero(t, *st.Sinks[2].ShareUsed)
 	require.Nil(t, st.Sinks[4].ShareUsed, "it stands for many")
 
@@ -74,6 +84,36 @@ func TestStatus(t *testing.T) {
 	var plain map[string]any
 	require.NoError(t, json.Unmarshal([]byte(got.body), &plain))
 	require.Equal(t, 3.0, plain["queue_depth"])
+}
+
+// What targets answer is foreign text: where there is a token, it takes that to read it.
+func TestStatusWithoutTheTokenHidesErrors(t *testing.T) {
+	s := start(t, Config{Token: goodToken}, someOptions(nil), defaultLimits)
+	foreign := []string{"busy", "start <it>", "too> large", "less of <it>", "no <route>", "check <it>", "New<b>"}
+	hidden := s.get("/status")
+	require.Equal(t, 200, hidden.status)
+	all := s.get("/status", "Authorization", "Bearer "+goodToken)
+	wrong := s.get("/status", "Authorization", "Bearer "+goodToken[1:])
+	for _, text := range foreign {
+		require.NotContains(t, hidden.body, text)
+		require.NotContains(t, wrong.body, text)
+		require.Contains(t, all.body, text)
+	}
+	var st Status
+	hidden.json(t, &st)
+	require.True(t, st.ErrorsHidden)
+	require.Equal(t, map[string]uint64{"NewFileUpload": 4, "other": 5}, st.UnroutedTypes)
+	require.Equal(t, 3, st.Queues[1].PullFailing.FailedInARow)
+	require.NotNil(t, st.Sinks[0].FailingSince)
+	require.NotContains(t, all.body, "errors_hidden")
+}
+
+// Digits that nobody can use say nothing.
+func TestSharesAreRounded(t *testing.T) {
+	opts := someOptions(&fakeStore{parcels: []event.Parcel{parcel(1, "site", event.ParcelWaiting)}})
+	opts.MaxParcels, opts.MaxShare = 7, func() int { return 30 }
+	s := start(t, Config{}, opts, defaultLimits)
+	require.Contains(t, s.get("/status").body, "\"share_used\": 0.4762\n")
 }
 
 // A number that nobody knows is null, not 0: somebody scales by it.

@@ -2,7 +2,10 @@ package app
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
+	"os"
 	"sync"
 	"syscall"
 
@@ -26,9 +29,9 @@ func (a *App) newAdmin() (err error) {
 	}
 	if a.store != nil {
 		opts.Parcels, opts.MaxShare = adminParcels{a.store, a}, func() int { return a.cfg.Store.Share(int(a.store.sinks.Load())) }
-		opts.StoreID = a.storeID
+		opts.StoreID, opts.StoreDriver, opts.StoreLabel = a.storeID, a.cfg.Store.Driver, a.storeLabel
 		if a.cfg.Store.Driver == store.DriverSQLite {
-			opts.StoreLog = a.store.LogSize
+			opts.StoreLog, opts.StoreLogExcess = a.store.LogSize, a.store.LogExcess
 		}
 	}
 	a.admin, err = admin.New(a.cfg.Admin, a.log, opts)
@@ -43,6 +46,21 @@ func (a *App) storeID() string {
 		a.log.Debug("cannot say which store it is", zap.Error(err))
 	}
 	return id
+}
+
+// storeLabel is a storeID that no other replica has, unless it uses the same store. A file of the same name on
+// another host is another store.
+func (a *App) storeLabel() string {
+	id := a.storeID()
+	if a.cfg.Store.Driver != store.DriverSQLite {
+		return id
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		a.log.Debug("cannot tell the name of this host", zap.Error(err))
+	}
+	sum := sha256.Sum256([]byte(host + "\x00" + id))
+	return hex.EncodeToString(sum[:8])
 }
 
 // serveAdmin serves until the function that it returns is called. A drain beside a daemon finds the address
@@ -89,9 +107,15 @@ func (a *App) adminStats() admin.Stats {
 	for _, s := range p.Sinks {
 		all.Pipeline.Sinks = append(all.Pipeline.Sinks, admin.SinkStats{
 			Name: s.Name, Sent: s.Sent, Failed: s.Failed, Attempts: s.Attempts, Skipped: s.Skipped, Deduplicated: s.Deduplicated,
-			Parked: s.Parked, Dead: s.Dead, Failures: s.Failures, Breaker: s.Breaker.State, BreakerSince: s.Breaker.Since,
+			Parked: s.Parked, Dead: s.Dead, State: string(s.State), Failing: admin.Failing(s.Failing), Breaker: s.Breaker.State, BreakerSince: s.Breaker.Since,
 			Refusals: admin.Refusals(s.Refusals),
 		})
+	}
+	for _, q := range a.relay.Queues() {
+		all.Queues = append(all.Queues, admin.QueueStats{SubAppID: q.SubAppID, Pull: failing(q.Pull), Confirm: failing(q.Confirm)})
+	}
+	if a.store != nil {
+		all.Store = failing(a.store.Failing())
 	}
 	if a.receiver != nil {
 		all.Callback = new(admin.CallbackStats(a.receiver.Stats()))
@@ -100,6 +124,10 @@ func (a *App) adminStats() admin.Stats {
 		all.Scheduler = new(admin.SchedulerStats(a.scheduler.Stats()))
 	}
 	return all
+}
+
+func failing(r retry.Run) admin.Failing {
+	return admin.Failing{InARow: r.Failures, Since: r.Since, Last: r.Last, Error: event.ParcelError(r.Err), Hint: retry.Hint(r.Err)}
 }
 
 // adminParcels is a store as the admin server wants it.

@@ -7,6 +7,7 @@ import (
 	"net"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -49,7 +50,7 @@ func assemble(t *testing.T, sinks string, environ ...string) *assembled {
 	require.NoError(t, err)
 	require.NoError(t, free.Close())
 	a.url = "http://" + free.Addr().String()
-	if !slices.Contains(environ, "VODRELAY_STORE_DRIVER=none") {
+	if !slices.ContainsFunc(environ, func(v string) bool { return strings.HasPrefix(v, "VODRELAY_STORE_") }) {
 		environ = append(environ, "VODRELAY_STORE_PATH="+filepath.Join(t.TempDir(), "store.db"))
 	}
 	cfg, err := config.Load(config.LoadOptions{NoFile: true, Environ: append([]string{

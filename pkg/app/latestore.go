@@ -31,6 +31,8 @@ type lateStore struct {
 	opened chan struct{} // closed when the store is open
 	ended  chan struct{} // closed when no further attempt is made
 
+	failing retry.Streak // of the attempts to open it
+
 	sinks atomic.Int64                // that are configured
 	store atomic.Pointer[store.Store] // nil: not open
 	mu    sync.Mutex
@@ -49,7 +51,6 @@ func (s *lateStore) open(ctx context.Context, cfg store.Config) {
 	defer close(s.ended)
 	tried := sync.OnceFunc(func() { close(s.tried) })
 	defer tried()
-	var failing retry.Streak
 	err := openRetry.Do(ctx, func(ctx context.Context) error {
 		opened, err := store.Open(ctx, cfg, s.log, store.Sinks(func() int { return int(s.sinks.Load()) }))
 		s.mu.Lock()
@@ -61,13 +62,13 @@ func (s *lateStore) open(ctx context.Context, cfg store.Config) {
 			close(s.opened)
 		case hopeless(err):
 			return retry.Permanent(err)
-		case ctx.Err() == nil && failing.Fail(err):
+		case ctx.Err() == nil && s.failing.Fail(err):
 			s.log.Error("cannot open the store; trying again"+s.note, zap.Error(err), zap.String("hint", retry.Hint(err)))
 		}
 		tried()
 		return err
 	})
-	if opening := failing.End(); err == nil {
+	if opening := s.failing.End(); err == nil {
 		opening.Report(s.log, "the store is open now: storing and sending again begin")
 	}
 }
@@ -197,6 +198,22 @@ func (s *lateStore) Settled(ctx context.Context, subAppID uint64) ([]event.Settl
 
 func (s *lateStore) Healthy(ctx context.Context) error {
 	return s.change(func(open *store.Store) error { return open.Healthy(ctx) })
+}
+
+// Failing is how opening the store or writing to it fails; zero if it does not.
+func (s *lateStore) Failing() retry.Run {
+	if open := s.store.Load(); open != nil {
+		return open.Failing()
+	}
+	return s.failing.Now()
+}
+
+// LogExcess is how much of the write-ahead log counts into max_bytes.
+func (s *lateStore) LogExcess() int64 {
+	if open := s.store.Load(); open != nil {
+		return open.LogExcess()
+	}
+	return 0
 }
 
 func (s *lateStore) LogSize() int64 {

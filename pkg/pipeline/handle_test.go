@@ -95,8 +95,8 @@ func TestHandleSettles(t *testing.T) {
 	require.Equal(t, `{"id":"14508071098244959037"}`, string(videos.got[0].Raw))
 	require.Equal(t, parse(t, upload).ID, videos.got[0].ID)
 	require.Equal(t, Stats{Dropped: 1, Sinks: []SinkStats{
-		{Name: "videos", Sent: 1, Attempts: 1, Skipped: 1},
-		{Name: "all", Sent: 2, Attempts: 2},
+		{Name: "videos", Sent: 1, Attempts: 1, Skipped: 1, State: StateUp},
+		{Name: "all", Sent: 2, Attempts: 2, State: StateUp},
 	}}, p.Stats())
 }
 

@@ -29,6 +29,9 @@ const (
 	failed
 )
 
+// breakerClosed is the state of a breaker whose target is not down.
+const breakerClosed = "closed"
+
 // health decides whether a target is down from how the attempts to send to it end. An accepted attempt clears
 // all that began before it, so the order in which attempts end does not matter. While the target is down,
 // health lets one attempt at a time pass, as a probe.
@@ -39,7 +42,7 @@ type health struct {
 	number uint64      // of the latest attempt
 	run    []attempted // since the last accepted attempt began, in the order of their numbers
 	last   error       // the latest failure that counted, nil if the target is up
-	since  time.Time   // when it was last found down, or up again
+	since  time.Time   // when the first failure of the outage was, or when it was found up again
 	down   *outage     // nil: the target is up
 }
 
@@ -53,6 +56,7 @@ type attempted struct {
 // outage is the time in which a target is down.
 type outage struct {
 	attempts, failures int       // that it was found down by
+	found              time.Time // when it was found down
 	suspect            uint64    // the first of the failures; whatever began later and is accepted ends the outage
 	doubts             int       // attempts which began before the outage and may still be accepted
 	until              time.Time // before which there is no probe
@@ -120,7 +124,7 @@ func (h *health) end(number uint64, v verdict, err error) *change {
 		h.run[at].failed = true
 		h.last = err
 		if h.down = h.judge(now); h.down != nil {
-			h.run, h.since = nil, now
+			h.run = nil
 			return h.tell(now)
 		}
 	}
@@ -172,15 +176,16 @@ func (h *health) judge(now time.Time) *outage {
 	if failures < need || float64(failures) < downShare*float64(last-first+1) {
 		return nil
 	}
+	h.since = h.run[first].began
 	return &outage{
-		attempts: len(h.run), failures: failures, suspect: h.run[first].number,
+		found: now, attempts: len(h.run), failures: failures, suspect: h.run[first].number,
 		doubts: len(h.run) - first - failures, until: now.Add(h.cfg.Open),
 	}
 }
 
 // tell is the news that the target is down, once that is certain or has lasted for a moment.
 func (h *health) tell(now time.Time) *change {
-	if h.down.told || h.down.doubts > 0 && now.Sub(h.since) < moment {
+	if h.down.told || h.down.doubts > 0 && now.Sub(h.down.found) < moment {
 		return nil
 	}
 	h.down.told = true
@@ -216,7 +221,7 @@ func (h *health) lastError() error {
 func (h *health) stats() BreakerStats {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	state := "closed"
+	state := breakerClosed
 	switch {
 	case h.down == nil:
 	case h.down.probe != 0:

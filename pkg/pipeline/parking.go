@@ -164,7 +164,7 @@ func (p *Pipeline) park(ctx context.Context, pl *plan, parcels ...event.Parcel) 
 // upBeside reports whether a sink is up that none of the parcels is for.
 func (pl *plan) upBeside(parcels []event.Parcel) bool {
 	return slices.ContainsFunc(pl.routes, func(r *route) bool {
-		return (r.breaker == nil || r.breaker.stats().State == "closed") &&
+		return (r.breaker == nil || r.breaker.stats().State == breakerClosed) &&
 			!slices.ContainsFunc(parcels, func(parcel event.Parcel) bool { return parcel.Sink == r.Name })
 	})
 }

@@ -64,7 +64,7 @@ type route struct {
 	lease   retrying // of limit: as often as the time of a lease is worth
 
 	streak                                        retry.Streak // of failures; refusals are none
-	refusals                                      refusals
+	standing                                      *standing
 	parking                                       retry.Streak // of its parcels that cannot be stored
 	sent, failed, attempts, skipped, deduplicated atomic.Uint64
 	parked, dead                                  atomic.Uint64
@@ -80,7 +80,10 @@ type route struct {
 // target is kept, unless it is another one now.
 func (p *Pipeline) newRoute(r Route, before *route) *route {
 	parking := p.parker != nil
-	rt := &route{Route: r, log: p.log.With(zap.String("sink", r.Name))}
+	rt := &route{Route: r, log: p.log.With(zap.String("sink", r.Name)), standing: &standing{}}
+	if before != nil && same(before.Sink, r.Sink) {
+		rt.standing = before.standing
+	}
 	rt.guarded = Timeout(Recover(r.Sink), r.Timeout)
 	if r.Breaker.Failures > 0 {
 		h := newHealth(r.Breaker)
@@ -129,8 +132,7 @@ func (r *route) wants(ctx context.Context, e event.Event) (bool, error) {
 func (r *route) deliver(ctx context.Context, e event.Event) (failures int, err error) {
 	lease := r.lease
 	lease.observe = func(e event.Event, attempt int, err error) {
-		r.observe(e, attempt, err)
-		if err != nil && !stopping(ctx) && !errors.Is(err, retry.ErrNotTried) {
+		if r.observe(ctx, e, attempt, err) {
 			failures++
 		}
 	}
@@ -152,7 +154,7 @@ func (r *route) once(ctx context.Context, e event.Event) error {
 	if err == nil {
 		defer release()
 		err = r.guarded.Send(ctx, e)
-		r.observe(e, 1, err)
+		r.observe(ctx, e, 1, err)
 	}
 	r.conclude(ctx, e, err)
 	return err
@@ -165,16 +167,18 @@ func (r *route) conclude(ctx context.Context, e event.Event, err error) {
 		return
 	}
 	r.sent.Add(1)
-	r.refusals.end()
+	r.standing.accepted()
 	r.streak.End().Report(r.log, "sink accepts events again")
 }
 
 func (r *route) fail(ctx context.Context, e event.Event, err error) {
 	r.failed.Add(1)
+	if !stopping(ctx) {
+		r.standing.missed(err)
+	}
 	switch {
 	case stopping(ctx), errors.Is(err, retry.ErrNotTried): // which the breaker has reported
 	case retry.IsPermanent(err): // reported as a dead letter, or as an event that is not settled
-		r.refusals.add(err)
 	case r.streak.Fail(err):
 		r.log.Warn("sink does not accept an event", failure(err)...)
 	}
@@ -188,14 +192,21 @@ func (r *route) named(err error) error { return fmt.Errorf("sink %s: %w", r.Name
 // such case.
 func stopping(ctx context.Context) bool { return errors.Is(ctx.Err(), context.Canceled) }
 
-func (r *route) observe(e event.Event, attempt int, err error) {
+// observe counts and tells an attempt, and reports whether it failed. One that was not made, or that a stop cut off,
+// did not.
+func (r *route) observe(ctx context.Context, e event.Event, attempt int, err error) (failed bool) {
 	if errors.Is(err, retry.ErrNotTried) {
-		return
+		return false
+	}
+	failed = err != nil && !stopping(ctx)
+	if failed && !retry.IsPermanent(err) {
+		r.standing.failed(err)
 	}
 	r.attempts.Add(1)
 	if entry := r.log.Check(zapcore.DebugLevel, "attempt to send"); entry != nil {
 		entry.Write(append(identity(e), zap.Int("attempt", attempt), zap.Error(err))...)
 	}
+	return failed
 }
 
 // failure is what a person needs to know of err.

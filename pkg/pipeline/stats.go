@@ -25,7 +25,8 @@ type SinkStats struct {
 	Deduplicated uint64 // deliveries left out because it had accepted the event before
 	Parked       uint64 // waiting parcels that were stored
 	Dead         uint64 // dead letters that were stored
-	Failures     int    // failed deliveries since the last one that was accepted, Refusals.InARow among them
+	State        State
+	Failing      Failing
 	Refusals     Refusals
 	// Breaker is the state of the breaker; zero without one.
 	Breaker BreakerStats
@@ -33,8 +34,10 @@ type SinkStats struct {
 
 // BreakerStats tell whether a target counts as down.
 type BreakerStats struct {
-	State string    // closed, open (it is down) or half-open (down, and being tried with a single event)
-	Since time.Time // when it was found down or, if it is closed, up again
+	State string // closed, open (it is down) or half-open (down, and being tried with a single event)
+	// Since is when the first of the failures was that it is down by or, if it is closed, when it was found up again;
+	// that of a new one is when it was made.
+	Since time.Time
 }
 
 // Stats is a snapshot; the counters in it were read one after the other.
@@ -52,7 +55,7 @@ func (p *Pipeline) Stats() Stats {
 		UnroutedTypes: byType,
 	}
 	for i, r := range pl.routes {
-		refusals := r.refusals.stats()
+		state, failing, refusals := r.standing.read()
 		s.Sinks[i] = SinkStats{
 			Name:         r.Name,
 			Sent:         r.sent.Load(),
@@ -62,11 +65,15 @@ func (p *Pipeline) Stats() Stats {
 			Deduplicated: r.deduplicated.Load(),
 			Parked:       r.parked.Load(),
 			Dead:         r.dead.Load(),
-			Failures:     r.streak.Now().Failures + refusals.InARow,
+			State:        state,
+			Failing:      failing,
 			Refusals:     refusals,
 		}
 		if r.breaker != nil {
 			s.Sinks[i].Breaker = r.breaker.stats()
+			if s.Sinks[i].Breaker.State != breakerClosed {
+				s.Sinks[i].State = StateDown
+			}
 		}
 	}
 	return s

@@ -1,6 +1,10 @@
 package relay
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+
+	"github.com/vodrelay/vodrelay/pkg/retry"
+)
 
 // Stats counts what a relay has done since it was made, over all its queues.
 type Stats struct {
@@ -26,6 +30,21 @@ type counters struct {
 	confirmed, confirms, confirmErrors, refused, late, inHand, pollers  atomic.Int64
 
 	lastConfirm atomic.Int64 // Unix nanoseconds, 0 before the first
+}
+
+// QueueStats are the failures of one queue's calls; those of a call that succeeded last are zero.
+type QueueStats struct {
+	SubAppID      uint64 // 0 if none is named
+	Pull, Confirm retry.Run
+}
+
+// Queues says for each queue how its calls fail.
+func (r *Relay) Queues() []QueueStats {
+	all := make([]QueueStats, len(r.queues))
+	for i, q := range r.queues {
+		all[i] = QueueStats{q.subAppID, q.pulls.Now(), q.confirms.streak.Now()}
+	}
+	return all
 }
 
 // Stats reads the counters. Each is exact; together they are a snapshot only when nothing moves.

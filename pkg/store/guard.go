@@ -33,11 +33,12 @@ type guard struct {
 	// other is the daemon that has the lock, as the error that another would get; only for a check.
 	other error
 
-	mu    sync.Mutex // of what follows
-	names []named
-	seen  header
-	size  int64 // of the database, when it was looked at last
-	lost  error // why nothing may be stored any more
+	mu     sync.Mutex // of what follows
+	names  []named
+	seen   header
+	size   int64 // of the database, when it was looked at last
+	lost   error // why nothing may be stored any more
+	lostAt time.Time
 }
 
 // named is a file that must keep its name.
@@ -264,8 +265,21 @@ func (g *guard) damage(err error) {
 
 // lose ends the storing. It needs mu.
 func (g *guard) lose(err error) {
-	g.lost = err
+	g.lost, g.lostAt = err, time.Now()
 	g.log.Error("the store is lost until a restart", zap.Error(err), zap.String("hint", retry.Hint(err)))
+}
+
+// failing is how the store fails that is lost; zero if it is not.
+func (g *guard) failing() retry.Run {
+	if g == nil {
+		return retry.Run{}
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.lost == nil {
+		return retry.Run{}
+	}
+	return retry.Run{Failures: 1, Since: g.lostAt, Last: g.lostAt, Err: g.lost}
 }
 
 // isLost is why nothing may be stored any more, or nil.

@@ -28,6 +28,9 @@ const (
 // somebody reads what it would overwrite.
 func (s *Store) LogSize() int64 { return s.db.guard.logSize() }
 
+// LogExcess is how many bytes of LogSize count into Config.MaxBytes.
+func (s *Store) LogExcess() int64 { return s.db.guard.logExcess() }
+
 func (g *guard) logSize() int64 {
 	if g == nil {
 		return 0

@@ -198,6 +198,14 @@ func (w *writer) commit(shard int64, writes []*write) {
 	}
 }
 
+// Failing is how writing to the store fails since the last write that was stored; zero if it does not.
+func (s *Store) Failing() retry.Run {
+	if lost := s.db.guard.failing(); lost.Failures > 0 {
+		return lost
+	}
+	return s.writer.streak.Now()
+}
+
 // verify fails the writes that are committed and not kept.
 func (w *writer) verify(writes []*write) {
 	if w.db.guard == nil {
