@@ -180,7 +180,7 @@ func someStats() Stats {
 		Relay: RelayStats{Pulls: 10, Received: 7, Joined: 1, Settled: 5, Unsettled: 1, Confirmed: 4, Confirms: 3, Late: 2, InHand: 3, MaxInHand: 512, Pollers: 2},
 		Pipeline: PipelineStats{Dropped: 1, Remembered: 1, Unrouted: 9, UnroutedTypes: map[string]uint64{event.NewFileUpload: 4, "New<b>": 3, "other": 2}, Sinks: []SinkStats{
 			{Name: "site", Sent: 4, Failed: 2, Attempts: 9, Parked: 1, Dead: 1, State: "down", Breaker: "open", BreakerSince: time.Now().Add(-time.Minute), Failing: Failing{
-				InARow: 2, Since: time.Now().Add(-time.Minute), Last: time.Now(), Error: "503: <busy>\x1b", Hint: "start <it>",
+				InARow: 2, Since: time.Now().Add(-time.Minute), Last: time.Now(), Error: "http://u:sesame@h/x answered 503: <busy>\x1b", Hint: "start <it>",
 			}},
 			{Name: "archive", Sent: 5, Attempts: 5, State: "refusing", Breaker: "closed", BreakerSince: time.Now(), Failing: Failing{InARow: 7, Since: time.Now().Add(-4 * time.Minute)}, Refusals: Refusals{
 				Total: 9, InARow: 7, Since: time.Now().Add(-3 * time.Minute), Last: time.Now(), Error: "422: <too> large\x1b", Hint: "less of <it>",

@@ -23,7 +23,7 @@ func TestPage(t *testing.T) {
 	require.Equal(t, "no-store", got.header.Get("Cache-Control"))
 	for _, text := range []string{
 		`<meta name="viewport" content="width=device-width, initial-scale=1">`, `<meta name="color-scheme" content="light dark">`,
-		`<meta http-equiv="refresh" content="5">`, `class="state good">Ready<`, "v1.2.3", ">3 of 512<", "down</span> for 60 s: <bdi>503: &lt;busy&gt;", "<small><bdi>start &lt;it&gt;</bdi></small>", "<small><bdi>less of &lt;it&gt;</bdi></small>",
+		`<meta http-equiv="refresh" content="5">`, `class="state good">Ready<`, "v1.2.3", ">3 of 512<", "down</span> for 60 s: <bdi>http://***@h/*** answered 503: &lt;busy&gt;", "<small><bdi>start &lt;it&gt;</bdi></small>", "<small><bdi>less of &lt;it&gt;</bdi></small>",
 		"not known: it got nothing since the start", "Pulling for application 1500000002 has failed for 2 min, 3 in a row: <bdi>no &lt;route&gt;", "<small><bdi>check &lt;it&gt;</bdi></small>",
 		"503 Service Unavailable", "NewFileUpload", "52858907843", "(removed)", `href="/parcels/` + parcel(90, "", "").ID,
 	} {

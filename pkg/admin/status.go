@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/vodrelay/vodrelay/pkg/event"
+	"github.com/vodrelay/vodrelay/pkg/redact"
 	"github.com/vodrelay/vodrelay/pkg/safetext"
 	"github.com/vodrelay/vodrelay/pkg/selection"
 )
@@ -178,12 +179,15 @@ func (st *Status) hideForeign() {
 	}
 }
 
+// shown is a text from outside as a page and a terminal may show it.
+func shown(text string) string { return safetext.Line(redact.Text(text), 0) }
+
 // fails is nil for what does not fail.
 func fails(f Failing) *FailingStatus {
 	if f.InARow == 0 {
 		return nil
 	}
-	return &FailingStatus{Since: f.Since, FailedInARow: f.InARow, LastFailed: f.Last, LastError: safetext.Line(f.Error, 0), Hint: safetext.Line(f.Hint, 0)}
+	return &FailingStatus{Since: f.Since, FailedInARow: f.InARow, LastFailed: f.Last, LastError: shown(f.Error), Hint: shown(f.Hint)}
 }
 
 // Status reads everything anew. It takes as long as the store needs to be looked at, a few seconds at most.
@@ -228,9 +232,9 @@ func (s *Server) Status(ctx context.Context) Status {
 			Name: label(sink.Name), State: sink.State, Breaker: sink.Breaker, BreakerSince: when(sink.BreakerSince),
 			Accepted: sink.Sent, Failed: sink.Failed, LastAccepted: when(s.opts.Observer.lastSent(sink.Name)),
 			FailedInARow: sink.Failing.InARow, FailingSince: when(sink.Failing.Since),
-			LastFailed: when(sink.Failing.Last), LastError: safetext.Line(sink.Failing.Error, 0), Hint: safetext.Line(sink.Failing.Hint, 0),
+			LastFailed: when(sink.Failing.Last), LastError: shown(sink.Failing.Error), Hint: shown(sink.Failing.Hint),
 			Refused: sink.Refusals.Total, RefusedInARow: sink.Refusals.InARow, RefusingSince: when(sink.Refusals.Since),
-			LastRefused: when(sink.Refusals.Last), LastRefusal: safetext.Line(sink.Refusals.Error, 0), RefusalHint: safetext.Line(sink.Refusals.Hint, 0),
+			LastRefused: when(sink.Refusals.Last), LastRefusal: shown(sink.Refusals.Error), RefusalHint: shown(sink.Refusals.Hint),
 		})
 	}
 	if s.counts == nil {

@@ -58,7 +58,7 @@ func TestStatus(t *testing.T) {
 	require.Equal(t, 2, st.Sinks[0].FailedInARow)
 	require.WithinDuration(t, time.Now().Add(-time.Minute), *st.Sinks[0].FailingSince, 30*time.Second)
 	require.WithinDuration(t, time.Now(), *st.Sinks[0].LastFailed, time.Minute)
-	require.Equal(t, "503: <busy>\\u001b", st.Sinks[0].LastError)
+	require.Equal(t, "http://***@h/*** answered 503: <busy>\\u001b", st.Sinks[0].LastError)
 	require.Equal(t, "start <it>", st.Sinks[0].Hint)
 	require.Nil(t, st.Queues[0].PullFailing)
 	require.Nil(t, st.StoreFailing)

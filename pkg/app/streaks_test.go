@@ -72,6 +72,27 @@ func TestTheLogOfAMixIsShort(t *testing.T) {
 	}
 }
 
+// A target that is down and up again all the time is reported once a minute.
+func TestATargetThatComesAndGoesKeepsTheLogShort(t *testing.T) {
+	const events = 1000
+	n := 0
+	e := newEndpoint(t, func() (int, time.Duration) { // called under a lock
+		if n++; n%40 < 20 {
+			return http.StatusServiceUnavailable, 0
+		}
+		return http.StatusOK, 0
+	})
+	a := assemble(t, fmt.Sprintf(`[{name: site, type: webhook, url: %q, concurrency: 8, retry: {initial: 1ms, max: 1ms, max_attempts: 1}, breaker: {failures: 1, open: 10ms}, parcels: {initial: 10ms, max: 10ms}}]`, e.URL))
+	a.publish(events, 1)
+	stop := a.run()
+	a.eventually("all arrive", func() bool { return e.accepted() == events })
+	stop()
+	require.Greater(t, e.count(http.StatusServiceUnavailable), 300)
+	minutes := int(time.Since(a.logs.All()[0].Time)/time.Minute) + 1
+	require.NotEmpty(t, a.logs.FilterMessageSnippet("sink is down").All())
+	require.LessOrEqual(t, len(a.about()), 4*minutes, a.about())
+}
+
 // Two errors that take turns are two lines while a sink is in trouble, and one with both numbers when that is over.
 func TestErrorsThatTakeTurnsAreNoNews(t *testing.T) {
 	const events = 300

@@ -14,9 +14,13 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/vodrelay/vodrelay/pkg/emulator"
 	"github.com/vodrelay/vodrelay/pkg/event"
+	"github.com/vodrelay/vodrelay/pkg/retry"
 )
 
 const memoryURL = "http://receiver/"
@@ -353,4 +357,25 @@ func TestOnlySilenceHasVODTryAgain(t *testing.T) {
 			require.Equal(t, want, fmt.Sprintf("%s %d", last.Kind, last.Status))
 		})
 	}
+}
+
+// What is refused is the fault of single notifications: the next good one does not end it, and does not begin it anew.
+func TestAMixOfGoodAndRefusedNotificationsKeepsTheLogShort(t *testing.T) {
+	core, logs := observer.New(zapcore.InfoLevel)
+	n := 0
+	h := &recorder{decide: func(context.Context, event.Delivery, int) error { // one after the other
+		if n++; n%2 == 0 {
+			return retry.Permanent(fmt.Errorf("sink site: refused after %d ms", n))
+		}
+		return nil
+	}}
+	s := receiver(t, testConfig(), zap.New(core), h)
+	statuses := map[int]int{}
+	for i := range 100 {
+		status, _ := ask(s, notification(i))
+		statuses[status]++
+	}
+	require.Equal(t, map[int]int{http.StatusOK: 50, http.StatusServiceUnavailable: 50}, statuses)
+	require.Len(t, logs.FilterMessageSnippet("could not be settled").All(), 1)
+	require.Empty(t, logs.FilterMessageSnippet("accepted again").All())
 }

@@ -138,7 +138,7 @@ func (l *lane) record(ctx context.Context) error {
 		}
 		l.release = false
 		if released > 0 {
-			s.log.Info("sink is back: its parcels are due now", zap.String("sink", l.Sink), zap.Int64("not_due_before", released))
+			s.log.Debug("sink is back: its parcels are due now", zap.String("sink", l.Sink), zap.Int64("not_due_before", released))
 		}
 		l.lookAt, l.dueBy = time.Now(), time.Now()
 	}

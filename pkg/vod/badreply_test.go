@@ -19,6 +19,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/vodrelay/vodrelay/pkg/retry"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
 )
 
 // raw answers each request on a connection with the same bytes and closes it.
@@ -243,4 +246,25 @@ func TestReset(t *testing.T) {
 		_, err = c.Queue(0).Pull(context.Background())
 		require.EqualError(t, err, "PullEvents: read: connection reset by peer")
 	}
+}
+
+// Events that are not as documented come between others: they are reported once, and not once for each.
+func TestUnreadableEventsAreReportedOnce(t *testing.T) {
+	core, logs := observer.New(zapcore.InfoLevel)
+	n := 0
+	c := client(t, func(w http.ResponseWriter, _ *http.Request) {
+		n++
+		item := `{"EventHandle":"h","EventType":"FileDeleted","FileDeleteEvent":{}}`
+		if n%2 == 0 {
+			item = `{"EventType":"FileDeleted","FileDeleteEvent":{}}` // no handle
+		}
+		write(w, `{"Response":{"EventSet":[`+item+`],"RequestId":"r"}}`)
+	}, WithLogger(zap.New(core)))
+	q := c.Queue(1500000001)
+	for range 100 {
+		got, err := q.Pull(t.Context())
+		require.NoError(t, err)
+		require.Len(t, got, 1)
+	}
+	require.Len(t, logs.FilterMessageSnippet("cannot be confirmed").All(), 1)
 }
