@@ -70,8 +70,9 @@ func (k FaultKind) counted() int {
 		return 2
 	case FaultBig:
 		return 1
+	default:
+		return 0
 	}
-	return 0
 }
 
 func (k FaultKind) needsDelay() bool { return k == FaultLatency || k == FaultClockSkew }

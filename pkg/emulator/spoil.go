@@ -28,8 +28,9 @@ func (f *Fault) spoil(out []byte) []byte {
 		return addField(out, []byte(`"Deep":`), bytes.Repeat([]byte("["), n), bytes.Repeat([]byte("]"), n))
 	case FaultBig:
 		return addField(out, []byte(`"Big":"`), bytes.Repeat([]byte("x"), or(f.Count, defSize)), []byte(`"`))
+	default:
+		return out
 	}
-	return out
 }
 
 func or(n, fallback int) int {

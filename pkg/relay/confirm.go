@@ -186,7 +186,7 @@ func (c *confirmer) failed(err error) {
 	worked := c.worked
 	c.mu.Unlock()
 	// A key that pulled before is not wrong from the start: somebody replaces it.
-	if retry.IsPermanent(err) && !worked && !(retry.IsKeyRefused(err) && c.queue.worked.Load()) {
+	if retry.IsPermanent(err) && !worked && (!retry.IsKeyRefused(err) || !c.queue.worked.Load()) {
 		c.queue.fail(&fatalError{err})
 		return
 	}

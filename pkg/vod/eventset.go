@@ -25,21 +25,21 @@ type eventSet struct {
 
 // The kinds of what is not as documented in an EventSet.
 const (
-	unread   = iota // no notification
-	handless        // an event that cannot be confirmed
-	nothing         // no event at all
-	excess          // beyond maxEvents
-	oddities        // how many kinds there are
+	unread        = iota // no notification
+	unconfirmable        // an event that cannot be confirmed
+	nothing              // no event at all
+	excess               // beyond maxEvents
+	oddities             // how many kinds there are
 )
 
 var oddityKinds = [oddities]struct {
 	err     error // when there is no other
 	message string
 }{
-	unread:   {message: "events are not as documented; they are relayed with the type unknown"},
-	handless: {errors.New("the event has no EventHandle"), "events cannot be confirmed; they are relayed, and stay in the queue"},
-	nothing:  {errors.New("the item is not a JSON object"), "a reply has items that are no events; they are left out"},
-	excess:   {errors.New("a reply holds more than 1024 items"), "a reply holds more items than can be taken; the others stay in the queue"},
+	unread:        {message: "events are not as documented; they are relayed with the type unknown"},
+	unconfirmable: {errors.New("the event has no EventHandle"), "events cannot be confirmed; they are relayed, and stay in the queue"},
+	nothing:       {errors.New("the item is not a JSON object"), "a reply has items that are no events; they are left out"},
+	excess:        {errors.New("a reply holds more than 1024 items"), "a reply holds more items than can be taken; the others stay in the queue"},
 }
 
 func (s *eventSet) note(kind int, err error) {
@@ -76,7 +76,7 @@ func (s *eventSet) reader(subAppID uint64) fieldFunc {
 				s.note(unread, err)
 			}
 			if handle == "" {
-				s.note(handless, nil)
+				s.note(unconfirmable, nil)
 			}
 			s.deliveries = append(s.deliveries, event.Delivery{Event: e, Handle: handle})
 			return nil

@@ -109,8 +109,9 @@ func eachField(value jsontext.Value, otherwise error, fn fieldFunc) (end int, er
 		return event.EachField(value, func(name string, value []byte) error { return fn(name, value) })
 	case jsontext.KindInvalid:
 		return 0, errNotJSON
+	default:
+		return 0, otherwise
 	}
-	return 0, otherwise
 }
 
 // readText reads a string, or the digits of a number; anything else is "".
@@ -121,6 +122,7 @@ func readText(value jsontext.Value) string {
 		return string(text)
 	case '0':
 		return string(value)
+	default:
+		return ""
 	}
-	return ""
 }
