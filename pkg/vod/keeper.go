@@ -203,7 +203,7 @@ func (k *keeper) fetch(ctx context.Context) {
 	if err == nil {
 		k.current.Store(&cred)
 		k.rejected = false
-		if !old.signsAs(&cred) {
+		if old != nil && !old.signsAs(&cred) { // with the first one nothing was refused yet
 			k.refused = false
 			close(k.changed)
 			k.changed = make(chan struct{})
