@@ -175,7 +175,7 @@ func TestANotificationWithoutEventTypeComesEitherWay(t *testing.T) {
 		both = append(both, e)
 	}
 	require.Equal(t, both[0], both[1])
-	require.Equal(t, "com.tencentcloud.vod.unknown", both[0]["type"])
+	require.Equal(t, "com.tencentcloud.vod.NewFileUpload", both[0]["type"])
 	d.signal(syscall.SIGTERM)
 	require.Zero(t, d.wait())
 }

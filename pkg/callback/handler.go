@@ -260,7 +260,7 @@ func (s *Server) decode(body []byte, now time.Time) (event.Event, *refusal) {
 	case m.legacy != nil:
 		return event.Event{}, refuse(http.StatusBadRequest, "this is a notification in the v2.0 format: set callback.legacy to accept those")
 	}
-	// One without EventType is of type unknown, as when it is pulled; VOD's documentation has such.
+	// One without EventType has the type of its payload, or unknown, as when it is pulled; VOD's documentation has such.
 	e, _, _ := event.Decode(content, s.cfg.SubAppID) // the event is good in any case
 	return e, nil
 }

@@ -130,23 +130,26 @@ func TestOddBodies(t *testing.T) {
 	}
 }
 
-// VOD documents a notification without EventType. Pulled, it is an event of type unknown; posted it is the same one.
+// VOD documents a notification without EventType. It is the same event whether it is pulled or posted.
 func TestANotificationWithoutEventTypeIsTheOneThatIsPulled(t *testing.T) {
 	for _, key := range []string{"", testKey} {
 		cfg := testConfig()
 		cfg.SignKey = key
 		h := &recorder{}
 		s := receiver(t, cfg, nil, h)
-		for _, body := range []string{`{"FileUploadEvent":{"FileId":"1"}}`, `{"NewShape":{"id":1}}`, `{"EventType":["x"]}`, `{"EventType":null,"A":{}}`, `{"a":1}`} {
+		for body, eventType := range map[string]string{
+			`{"FileUploadEvent":{"FileId":"1"}}`: event.NewFileUpload, `{"EventType":null,"FileDeleteEvent":{}}`: event.FileDeleted,
+			`{"NewShape":{"id":1}}`: event.Unknown, `{"EventType":["x"]}`: event.Unknown, `{"EventType":null,"A":{}}`: event.Unknown, `{"a":1}`: event.Unknown,
+		} {
 			pulled, _, err := event.Decode([]byte(`{"EventHandle":"h",`+body[1:]), testApp)
-			require.Error(t, err)
+			require.Equal(t, eventType == event.Unknown, err != nil)
 			post := body
 			if key != "" {
 				post = signed(t, body, key, time.Minute)
 			}
 			status, text := ask(s, post)
 			require.Equal(t, http.StatusOK, status, text)
-			require.Equal(t, event.Unknown, h.delivery().Type)
+			require.Equal(t, eventType, h.delivery().Type)
 			require.Equal(t, pulled.ID, h.delivery().ID, body)
 			require.JSONEq(t, body, string(h.delivery().Raw))
 		}

@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
+	"slices"
 	"strings"
 	"sync"
 
@@ -48,8 +50,12 @@ func IsJSON(raw []byte) bool { return jsontext.Value(raw).IsValid(lenient...) }
 // Decode reads one item of EventSet, or the body of a normal callback. It returns the event and its
 // EventHandle, "" if there is none.
 //
-// An error says that the item is not a notification as documented (not an object, or without an
-// EventType). The event is good all the same, with Type Unknown: it must travel on, since a person can
+// A notification without an EventType has the type of its payload, if it has exactly one that is documented: VOD's
+// own documentation shows one, at https://www.tencentcloud.com/document/product/266/43000. Raw stays as it came, and the ID
+// is that of the same notification with its EventType.
+//
+// An error says that the item is not a notification as documented (not an object, or of no type that could be
+// found). The event is good all the same, with Type Unknown: it must travel on, since a person can
 // only look at what was not thrown away. Raw is then the item as it came; an item that cannot be parsed becomes a
 // JSON string of its text. The text of the error is the same for all items with the same fault.
 //
@@ -60,14 +66,40 @@ func Decode(item []byte, subAppID uint64) (Event, string, error) {
 	switch {
 	case err != nil:
 		raw, handle = unparsed(item)
-	case eventType == "":
-		err = errors.New("the notification has no EventType")
-	default:
+	case eventType != "":
 		e.Type = eventType
+	default:
+		if e.Type = typeOfPayload(raw); e.Type == Unknown {
+			err = errors.New("the notification has no EventType, and no payload that tells it")
+			break
+		}
+		e.Raw, e.ID = raw, identify(e.Type, withType(raw, e.Type))
+		return e, handle, nil
 	}
 	e.Raw = raw
 	e.ID = identify(e.Type, raw)
 	return e, handle, err
+}
+
+// typeOfPayload is the type of the only documented payload in raw, Unknown if there is none or there are several.
+func typeOfPayload(raw json.RawMessage) string {
+	found := Unknown
+	for name, value := range members(raw) {
+		eventType, ok := payloadTypes[unquote(name)]
+		switch {
+		case !ok || value.Kind() != '{' || eventType == found:
+		case found != Unknown:
+			return Unknown
+		default:
+			found = eventType
+		}
+	}
+	return found
+}
+
+// withType is the object raw with an EventType, behind one that is null.
+func withType(raw json.RawMessage, eventType string) json.RawMessage {
+	return append(fmt.Appendf(slices.Clone(raw[:len(raw)-1]), `,"EventType":%s`, quote([]byte(eventType))), '}')
 }
 
 // split takes an EventContent apart: the object without EventHandle, and the two fields that the relay
@@ -149,6 +181,36 @@ func unparsed(item []byte) (raw json.RawMessage, handle string) {
 		plain = append(plain, '}')
 	}
 	return json.RawMessage(quote(plain)), handle
+}
+
+// members goes through the fields of an object, as far as it can be read; the names are quoted. Both share memory with
+// raw.
+func members(raw json.RawMessage) iter.Seq2[jsontext.Value, jsontext.Value] {
+	return func(yield func(name, value jsontext.Value) bool) {
+		dec := read(raw)
+		defer dec.release()
+		next := func() jsontext.Value {
+			v, err := dec.ReadValue()
+			if err != nil {
+				return nil
+			}
+			end := int(dec.InputOffset()) // what the decoder returns is valid until its next call only
+			return jsontext.Value(raw[end-len(v) : end : end])
+		}
+		if dec.PeekKind() != '{' {
+			return
+		}
+		if _, err := dec.ReadToken(); err != nil {
+			return
+		}
+		for dec.PeekKind() == '"' {
+			name := next()
+			value := next()
+			if value == nil || !yield(name, value) {
+				return
+			}
+		}
+	}
 }
 
 // text is a JSON string's content, or a number's own digits: a handle of digits only might one day be

@@ -212,7 +212,16 @@ func TestPayloadAndSubject(t *testing.T) {
 		{`{"EventType":"NewFileUpload","FileUploadEvent":null}`, `null`, ""},
 		{`{"EventType":"NewFileUpload","FileUploadEvent":{"FileId":14508071098244959037}}`, `{"FileId":14508071098244959037}`, "14508071098244959037"},
 		{`{"EventType":"RestoreMediaComplete","RestoreMediaCompleteEvent":{"FileId":"9","Status":0}}`, `{"FileId":"9","Status":0}`, "9"},
-		{`{"EventType":"FileDeleted","FileDeleteEvent":{"FileIdSet":["1"]}}`, `{"FileIdSet":["1"]}`, ""},
+		{`{"EventType":"FileDeleted","FileDeleteEvent":{"FileIdSet":["1"]}}`, `{"FileIdSet":["1"]}`, "1"},
+		{`{"EventType":"FileDeleted","FileDeleteEvent":{"FileIdSet":[1]}}`, `{"FileIdSet":[1]}`, "1"},
+		{`{"EventType":"FileDeleted","FileDeleteEvent":{"FileIdSet":["1","2"]}}`, `{"FileIdSet":["1","2"]}`, ""},
+		{`{"EventType":"FileDeleted","FileDeleteEvent":{"FileIdSet":[]}}`, `{"FileIdSet":[]}`, ""},
+		{`{"EventType":"FileDeleted","FileDeleteEvent":{"FileIdSet":"1"}}`, `{"FileIdSet":"1"}`, ""},
+		{`{"EventType":"FileDeleted","FileDeleteEvent":{"FileId":"3","FileIdSet":["1"]}}`, `{"FileId":"3","FileIdSet":["1"]}`, "3"},
+		// older names of the fields
+		{`{"EventType":"WechatPublishComplete","WechatPublishComplete":{"FileId":"4"},"X":{}}`, `{"FileId":"4"}`, "4"},
+		{`{"EventType":"EditMediaComplete","EditMediaComplete":{"TaskId":"t"},"EditMediaCompleteEvent":null,"X":{}}`, `{"TaskId":"t"}`, "t"},
+		{`{"EventType":"EditMediaComplete","EditMediaComplete":{"TaskId":"t"},"EditMediaCompleteEvent":{"TaskId":"u"}}`, `{"TaskId":"u"}`, "u"},
 	} {
 		e, _, err := event.Decode([]byte(c.item), 0)
 		require.NoError(t, err)

@@ -92,19 +92,37 @@ func (e Event) CallbackBody() ([]byte, error) {
 	return body, nil
 }
 
-// Subject is what the event is about: the FileId of its payload, else its TaskId, else "".
+// Subject is what the event is about: its FileID, else the TaskId of its payload, else "".
 func (e Event) Subject() string {
-	var ids struct { // raw, so that one of an odd type does not hide the other
-		File json.RawMessage `json:"FileId"`
-		Task json.RawMessage `json:"TaskId"`
+	file, task := e.ids()
+	if file != "" {
+		return file
+	}
+	return task
+}
+
+// FileID is the file that the event is about: the FileId of its payload, else the only one in its FileIdSet, as in most
+// FileDeleted, so that the delete of a file stands beside its upload. It is "" when there are several.
+func (e Event) FileID() string {
+	file, _ := e.ids()
+	return file
+}
+
+func (e Event) ids() (file, task string) {
+	var ids struct { // raw, so that one of an odd type does not hide the others
+		File  json.RawMessage `json:"FileId"`
+		Files json.RawMessage `json:"FileIdSet"`
+		Task  json.RawMessage `json:"TaskId"`
 	}
 	if json.Unmarshal(e.Payload(), &ids) != nil {
-		return ""
+		return "", ""
 	}
-	if id := text([]byte(ids.File)); id != "" {
-		return id
+	file = text([]byte(ids.File))
+	var files []json.RawMessage
+	if file == "" && len(ids.Files) > 0 && json.Unmarshal(ids.Files, &files) == nil && len(files) == 1 {
+		file = text([]byte(files[0]))
 	}
-	return text([]byte(ids.Task))
+	return file, text([]byte(ids.Task))
 }
 
 func (e Event) attributes() []Attribute {

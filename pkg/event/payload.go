@@ -3,44 +3,34 @@ package event
 import (
 	"encoding/json"
 	"fmt"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Payload is the part of Raw that describes what happened: the field documented for the event's type, or,
-// for a type that is not known here, the only field that is an object. It is `null` when there is none,
+// Payload is the part of Raw that describes what happened: the field documented for the event's type, or the one that is
+// named like the type, as in older documentation, or the only field that is an object. It is `null` when there is none,
 // and shares memory with Raw.
 func (e Event) Payload() json.RawMessage {
 	want := payloadFields[e.Type]
-	var only json.RawMessage
+	var older, only jsontext.Value
 	objects := 0
-	dec := read(e.Raw)
-	defer dec.release()
-	if _, err := dec.ReadToken(); err != nil {
-		return json.RawMessage("null")
-	}
-	for dec.PeekKind() == '"' {
-		name, err := dec.ReadValue()
-		if err != nil {
-			break
-		}
-		found := want != "" && is(name, want)
-		isObject := dec.PeekKind() == '{'
-		value, err := dec.ReadValue()
-		if err != nil {
-			break
-		}
-		if !isObject {
+	for name, value := range members(e.Raw) {
+		switch {
+		case value.Kind() != '{':
 			continue
+		case want != "" && is(name, want):
+			return json.RawMessage(value)
+		case older == nil && is(name, e.Type):
+			older = value
 		}
-		end := int(dec.InputOffset())
-		at := e.Raw[end-len(value) : end : end]
-		if found {
-			return at
-		}
-		only = at
+		only = value
 		objects++
 	}
-	if objects == 1 {
-		return only
+	switch {
+	case older != nil:
+		return json.RawMessage(older)
+	case objects == 1:
+		return json.RawMessage(only)
 	}
 	return json.RawMessage("null")
 }

@@ -1,6 +1,6 @@
 package event
 
-// Unknown is the Type of a notification in which no EventType could be read.
+// Unknown is the Type of a notification that names none, and whose payload does not tell it either.
 const Unknown = "unknown"
 
 // The event types that vodrelay's own code names. Every other type travels the same way; see PayloadFields.
@@ -52,6 +52,20 @@ var payloadFields = map[string]string{
 	"CreateAigcCustomVoiceCompleteEvent":           "CreateAigcCustomVoiceCompleteEvent",
 	"DescribeAigcFaceInfoAsyncComplete":            "DescribeAigcFaceInfoAsyncCompleteEvent",
 }
+
+// payloadTypes maps each field that holds a payload to its EventType, under the name of the SDK and under the older one
+// that several pages of VOD's documentation have, which is the type itself: WechatPublishComplete in
+// https://intl.cloud.tencent.com/document/product/266/33955, EditMediaComplete in .../266/33958.
+var payloadTypes = func() map[string]string {
+	types := make(map[string]string, 2*len(payloadFields))
+	for eventType := range payloadFields {
+		types[eventType] = eventType
+	}
+	for eventType, field := range payloadFields {
+		types[field] = eventType
+	}
+	return types
+}()
 
 // PayloadFields returns the documented event types, each with the field of EventContent that holds its
 // payload. The map is the caller's own.

@@ -15,8 +15,10 @@ type Condition struct{ x *Expression }
 // CompileCondition compiles an expression of https://expr-lang.org/docs/language-definition that is true
 // or false. It can name
 //
-//   - type, id, subject (texts) and sub_app_id (a number) of the event,
-//   - payload, the object that describes what happened, whatever its field is called,
+//   - type, id, subject (texts) and sub_app_id (a number) of the event; subject is the FileId that it is about, of
+//     FileDeleted the one in FileIdSet if it is the only one, else the TaskId, else "",
+//   - payload, the object that describes what happened, whatever its field is called: older names of these fields
+//     are documented, too,
 //   - each documented payload field, such as FileUploadEvent.MediaBasicInfo.Name,
 //   - event, the whole content,
 //

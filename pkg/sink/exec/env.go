@@ -42,8 +42,8 @@ func baseEnv(configured []string, lookup func(string) (string, bool)) []string {
 // the others for every NewFileUpload.
 func eventEnv(e event.Event) []string {
 	var payload struct {
-		FileId, TaskId, ProcedureTaskId text //nolint:revive // the API's own names
-		MediaBasicInfo                  struct {
+		TaskId, ProcedureTaskId text //nolint:revive // the API's own names
+		MediaBasicInfo          struct {
 			Name, Type, MediaUrl, CoverUrl text //nolint:revive // the API's own names
 			ClassId, CreateTime            text //nolint:revive // the API's own names
 			StorageRegion                  text
@@ -59,7 +59,7 @@ func eventEnv(e event.Event) []string {
 		variable("VOD_EVENT_ID", e.DedupID()),
 		variable("VOD_EVENT_TYPE", e.Type),
 		variable("VOD_SUB_APP_ID", subApp),
-		variable("VOD_FILE_ID", string(payload.FileId)),
+		variable("VOD_FILE_ID", e.FileID()),
 		variable("VOD_TASK_ID", string(payload.TaskId)),
 	}
 	if e.Type != event.NewFileUpload {

@@ -208,8 +208,9 @@ func TestEventEnv(t *testing.T) {
 		`{"EventType":"NewFileUpload","FileUploadEvent":{"FileId":["x"],"MediaBasicInfo":{"Name":"a\u0000b","ClassId":-3}}}`: {
 			"VOD_FILE_ID=", "VOD_FILE_NAME=ab", "VOD_CLASS_ID=-3"},
 		`{"EventType":"NewFileUpload","FileUploadEvent":{"FileId":"1","MediaBasicInfo":"odd"}}`: {"VOD_FILE_ID=1", "VOD_FILE_NAME="},
-		`{"EventType":"NewFileUpload"}`: {"VOD_FILE_ID=", "VOD_FILE_NAME="},
-		`[]`:                            {"VOD_EVENT_TYPE=unknown", "VOD_FILE_ID="},
+		`{"EventType":"NewFileUpload"}`:                                     {"VOD_FILE_ID=", "VOD_FILE_NAME="},
+		`{"EventType":"FileDeleted","FileDeleteEvent":{"FileIdSet":["7"]}}`: {"VOD_FILE_ID=7"},
+		`[]`: {"VOD_EVENT_TYPE=unknown", "VOD_FILE_ID="},
 	} {
 		env := eventEnv(decode(item))
 		for _, setting := range want {
