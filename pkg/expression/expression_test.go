@@ -320,7 +320,7 @@ func FuzzCompileCondition(f *testing.F) {
 	for _, src := range []string{
 		`type == "NewFileUpload"`, `FileUploadEvent.MetaData.Duration > 60`, `any(payload.x, .y?.z[0] in [1, "a", nil])`,
 		`let a = payload; a.b ?? 1 ? {"k": [1..3]} : -a[1:]`, "\x00'\xff", `((((`, `$env`, `payload | filter(# > 1) | len() == 1.5e3`,
-		`type matches "(" or sum(payload.x, .y) not in event`,
+		`type matches "(" or sum(payload.x, .y) not in event`, `len(1..1e9) > 1`, `len(reduce(1..40, #acc + #acc, payload.s)) > 1`,
 	} {
 		f.Add(src)
 	}
@@ -329,9 +329,6 @@ func FuzzCompileCondition(f *testing.F) {
 		cond, err := CompileCondition(src)
 		if err != nil {
 			require.NotContains(t, err.Error(), "\n")
-			return
-		}
-		if strings.Contains(src, "..") || strings.Count(src, "#acc") > 1 { // may legitimately take long
 			return
 		}
 		if _, err = cond.Match(t.Context(), e); err != nil {
