@@ -16,6 +16,8 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/vodrelay/vodrelay/deploy/test/internal/repo"
 )
@@ -49,9 +51,11 @@ tke: {oidc: {roleArn: "qcs::cam::uin/100000000001:roleName/vodrelay"}}
 serviceAccount: {annotations: {example.com/team: media}}`,
 	"monitoring": `
 serviceMonitor: {enabled: true, labels: {release: prometheus}}
-prometheusRule: {enabled: true, labels: {release: prometheus}}`,
+prometheusRule: {enabled: true, labels: {release: prometheus}}
+networkPolicy: {ingressFrom: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}}]}`,
 	"keda": `
 keda: {enabled: true, minReplicas: 2, maxReplicas: 8, queueDepth: 1000000}
+networkPolicy: {ingressFrom: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: keda}}}]}
 store: {driver: postgres}`,
 	"callback": `
 callback:
@@ -173,6 +177,32 @@ func TestHelmFeatures(t *testing.T) {
 	require.NotEqual(t, checksum("{}"), checksum("config: {log: {level: debug}}"), "a new configuration restarts the pods")
 }
 
+// TestNetworkPolicyAdmits nobody who is not named.
+func TestNetworkPolicyAdmits(t *testing.T) {
+	monitoring := map[string]string{"kubernetes.io/metadata.name": "monitoring"}
+	admitted := func(m manifest) map[string][]networkingv1.NetworkPolicyPeer {
+		policies := all[*networkingv1.NetworkPolicy](m)
+		require.Len(t, policies, 1)
+		from := map[string][]networkingv1.NetworkPolicyPeer{}
+		for _, rule := range policies[0].Spec.Ingress {
+			require.Len(t, rule.Ports, 1, "no port means all")
+			from[rule.Ports[0].Port.String()] = rule.From
+		}
+		return from
+	}
+	named := []networkingv1.NetworkPolicyPeer{{NamespaceSelector: &metav1.LabelSelector{MatchLabels: monitoring}}}
+	require.Empty(t, admitted(templated(t, "")))
+	require.Empty(t, admitted(templated(t, "networkPolicy: {ingressFrom: []}")))
+	require.Empty(t, admitted(templated(t, "mode: job")))
+	require.Equal(t, map[string][]networkingv1.NetworkPolicyPeer{"callback": nil}, admitted(templated(t, values["callback"])))
+	require.Equal(t, map[string][]networkingv1.NetworkPolicyPeer{"admin": named}, admitted(templated(t, values["monitoring"])))
+	require.Empty(t, admitted(kustomized(t, "base")))
+	require.Empty(t, admitted(kustomized(t, "overlays/drain-job")))
+	require.Equal(t, map[string][]networkingv1.NetworkPolicyPeer{"admin": named, "callback": nil}, admitted(own(t, func(path string) string {
+		return "resources: [" + path + "/base]\ncomponents: [" + path + "/components/callback, " + path + "/components/prometheus-operator]\n"
+	}, map[string]string{})))
+}
+
 // TestHelmRefuses checks that mistakes are told before anything is installed.
 func TestHelmRefuses(t *testing.T) {
 	for text, says := range map[string]string{
@@ -191,6 +221,10 @@ func TestHelmRefuses(t *testing.T) {
 		"config: {sinks: [{type: webhook, url: 'https://example.com', secret: whsec_abc}]}": "secret",
 		"config: {store: {driver: postgres}}":                                               "driver",
 		"{mode: job, existingSecret: '', store: {driver: postgres}}":                        "existingSecret",
+		"serviceMonitor: {enabled: true}":                                                   "Prometheus cannot reach the pods",
+		"keda: {enabled: true}":                                                             "KEDA cannot reach the pods",
+		"networkPolicy: {ingressFrom: [{}]}":                                                "ingressFrom",
+		"networkPolicy: {ingressFrom: [null]}":                                              "ingressFrom",
 		"image: {digest: latest}":                                                           "digest",
 		"tke: {oidc: {roleArn: 'arn:aws:iam::123456789012:role/vodrelay'}}":                 "roleArn",
 	} {
