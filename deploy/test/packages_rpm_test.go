@@ -48,6 +48,9 @@ func TestRPM(t *testing.T) {
 		if f.Flags()&rpmutils.RPMFILE_CONFIG != 0 && f.Flags()&rpmutils.RPMFILE_NOREPLACE != 0 {
 			kept = " config(noreplace)"
 		}
+		if f.Flags()&rpmutils.RPMFILE_DOC != 0 {
+			kept += " doc"
+		}
 		found[f.Name()] = fmt.Sprintf("%o %s %s%s", f.Mode()&0o777, f.UserName(), f.GroupName(), kept)
 	}
 	for path, want := range packaged {
@@ -56,13 +59,20 @@ func TestRPM(t *testing.T) {
 			path = "/usr/share/zsh/site-functions/_vodrelay"
 		case "/usr/share/doc/vodrelay/copyright":
 			path = "/usr/share/licenses/vodrelay/LICENSE"
+		case "/usr/share/doc/vodrelay/README.md", "/usr/share/doc/vodrelay/CHANGELOG.md":
+			want += " doc"
 		case config, "/etc/logrotate.d/vodrelay":
 			want += " config(noreplace)"
-		case "/usr/share/doc/vodrelay/examples": // made by rpm as the parent of its files
+		case "/usr/share/vodrelay/examples": // made by rpm as the parent of its files
 			continue
 		}
 		same(t, path, want, found[path])
 	}
+	dir := t.TempDir()
+	check(t, rpm.ExpandPayload(dir))
+	text, err := os.ReadFile(filepath.Join(dir, "usr/share/licenses/vodrelay/LICENSE"))
+	check(t, err)
+	licensed(t, string(text))
 }
 
 func script(t *testing.T, name string) string {

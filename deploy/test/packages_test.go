@@ -5,6 +5,7 @@ package test
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -98,8 +99,11 @@ var packaged = map[string]string{
 	"/usr/share/bash-completion/completions/vodrelay":    "644 root root",
 	"/usr/share/zsh/vendor-completions/_vodrelay":        "644 root root",
 	"/usr/share/fish/vendor_completions.d/vodrelay.fish": "644 root root",
-	"/usr/share/doc/vodrelay/examples/webhook.yaml":      "644 root root",
-	"/usr/share/doc/vodrelay/examples":                   "755 root root",
+	"/usr/share/vodrelay/vodrelay.yaml":                  "644 root root",
+	"/usr/share/vodrelay/examples/webhook.yaml":          "644 root root",
+	"/usr/share/vodrelay/examples":                       "755 root root",
+	"/usr/share/doc/vodrelay/README.md":                  "644 root root",
+	"/usr/share/doc/vodrelay/CHANGELOG.md":               "644 root root",
 	"/usr/share/doc/vodrelay/copyright":                  "644 root root",
 }
 
@@ -108,6 +112,8 @@ func installed(t *testing.T, deb string) {
 	for path, want := range packaged {
 		same(t, path, want, run(t, "stat -c '%a %U %G' "+path))
 	}
+	namedFilesAreThere(t)
+	licensed(t, run(t, "cat /usr/share/doc/vodrelay/copyright"))
 	contains(t, run(t, "getent passwd vodrelay"), ":/var/lib/vodrelay:/usr/sbin/nologin")
 	same(t, "not enabled", "disabled", strings.Split(shell("systemctl is-enabled "+service), "\n")[1])
 	same(t, "not started", "inactive", property(t, service, "ActiveState"))
@@ -122,6 +128,27 @@ func installed(t *testing.T, deb string) {
 	same(t, "type", wantType, property(t, service, "Type"))
 	contains(t, property(t, service, "ExecReload"), wantReload)
 	same(t, "can be reloaded", "yes", property(t, service, "CanReload"))
+}
+
+// namedFilesAreThere checks what the configuration tells to read.
+func namedFilesAreThere(t *testing.T) {
+	t.Helper()
+	named := regexp.MustCompile(`/usr/share/\S+\.yaml`).FindAllString(run(t, "cat "+config), -1)
+	if len(named) == 0 {
+		t.Fatal("the configuration names no file")
+	}
+	for _, path := range named {
+		run(t, "test -s "+path+" && test -s $(dirname "+path+")/examples/webhook.yaml")
+	}
+}
+
+// licensed checks that the text has our license, and those of the modules inside, of which these are some.
+func licensed(t *testing.T, text string) {
+	t.Helper()
+	for _, want := range []string{"Apache License", "Go@go1.", "modernc.org/sqlite@v", "github.com/twmb/franz-go@v", "zstd/internal/xxhash/LICENSE.txt",
+		"Copyright 2009 The Go Authors", "github.com/prometheus/client_golang@v"} {
+		contains(t, text, want)
+	}
 }
 
 func started(t *testing.T) {
@@ -170,6 +197,22 @@ func confined(t *testing.T) {
 	for _, want := range []string{"NoNewPrivs:\t1", "Seccomp:\t2", "CapEff:\t0000000000000000", "CapBnd:\t0000000000000000"} {
 		contains(t, status, want)
 	}
+	pid := property(t, service, "MainPID")
+	if limits := run(t, "cat /proc/"+pid+"/limits"); !regexp.MustCompile(`Max core file size +0 +0 `).MatchString(limits) {
+		t.Fatalf("core files are allowed:\n%s", limits)
+	}
+	same(t, "what of the machine is in its /proc", "", run(t, "nsenter --target "+pid+" --mount ls /proc | grep -E '^(meminfo|cpuinfo|stat|sys|kallsyms)$' || true"))
+	// It is no less watched for it: what of the process itself comes from /proc.
+	reply, err := http.Get("http://127.0.0.1:9464/metrics")
+	check(t, err)
+	defer reply.Body.Close()
+	metrics, err := io.ReadAll(reply.Body)
+	check(t, err)
+	for _, want := range []string{"process_resident_memory_bytes", "process_open_fds", "process_cpu_seconds_total"} {
+		contains(t, string(metrics), want)
+	}
+	// Nobody of its user looks into it.
+	contains(t, shell("setpriv --reuid=vodrelay --regid=vodrelay --clear-groups cat /proc/"+pid+"/environ"), "Permission denied")
 }
 
 // journal checks that journald got the priorities, and lines without a time.
@@ -287,7 +330,11 @@ func upgraded(t *testing.T, deb string) {
 		echo '# new' >>/tmp/next/etc/logrotate.d/vodrelay
 		dpkg-deb --build -Zgzip -z1 /tmp/next /tmp/next.deb`)
 	before := run(t, "cat "+config)
-	run(t, "dpkg --install --force-confdef --force-confold /tmp/next.deb")
+	// As slim images do: what the configuration names, and the licenses, are left.
+	run(t, "dpkg --install --force-confdef --force-confold --path-exclude='/usr/share/doc/*' --path-include='/usr/share/doc/*/copyright' /tmp/next.deb")
+	run(t, "test ! -e /usr/share/doc/vodrelay/README.md")
+	namedFilesAreThere(t)
+	licensed(t, run(t, "cat /usr/share/doc/vodrelay/copyright"))
 	same(t, "a changed configuration", before, run(t, "cat "+config))
 	same(t, "its mode", "640 root vodrelay", run(t, "stat -c '%a %U %G' "+config))
 	contains(t, run(t, "cat /etc/logrotate.d/vodrelay"), "# new")

@@ -67,11 +67,11 @@ func TestContext(t *testing.T) {
 		}
 	}
 	slices.Sort(copied)
-	require.Equal(t, []string{"cmd", "go.mod", "go.sum", "pkg"}, copied)
+	require.Equal(t, []string{"LICENSE", "cmd", "go.mod", "go.sum", "pkg", "scripts/licenses"}, copied)
 	for _, path := range append(copied, "cmd/vodrelay/main.go", "pkg/admin/page.html", "pkg/emulator/samples/reliable-callback.json") {
 		require.False(t, isIgnored(path), path)
 	}
-	for _, path := range []string{".git/HEAD", "README.md", "bin/vodrelay", "vodrelay.yaml", "deploy/test/go.mod", "cmd/vodrelay/main_test.go"} {
+	for _, path := range []string{".git/HEAD", "README.md", "scripts/package", "bin/vodrelay", "vodrelay.yaml", "deploy/test/go.mod", "cmd/vodrelay/main_test.go"} {
 		require.True(t, isIgnored(path), path)
 	}
 }

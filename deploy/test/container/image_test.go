@@ -37,6 +37,7 @@ const (
 	// certificates are where Debian, and so the image golang, has them.
 	certificates = "/etc/ssl/certs/ca-certificates.crt"
 	zones        = "/usr/local/go/lib/time/zoneinfo.zip"
+	licenses     = "/usr/share/licenses/vodrelay/LICENSE"
 )
 
 // TestImage goes through the Dockerfile's steps without a container engine: it runs what the build stage
@@ -256,7 +257,7 @@ func unpack(t *testing.T, img v1.Image) string {
 		}
 		require.NoError(t, os.Chown(at, h.Uid, h.Gid))
 	}
-	require.ElementsMatch(t, []string{certificates, zones, "/usr/local/bin/vodrelay"}, names, "nothing else is in the image")
+	require.ElementsMatch(t, []string{certificates, zones, licenses, "/usr/local/bin/vodrelay"}, names, "nothing else is in the image")
 	return root
 }
 
