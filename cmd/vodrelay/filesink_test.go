@@ -38,7 +38,7 @@ func TestAFileSinkFollowsNoLink(t *testing.T) {
 
 	require.NoError(t, os.Remove(out))
 	require.NoError(t, os.WriteFile(out, nil, 0o600))
-	require.NoError(t, os.Chmod(out, 0o666)) //nolint:gosec // that is the case
+	require.NoError(t, os.Chmod(out, 0o666))
 	cloud.Publish(testApp, emulator.GenerateUploads(1, 2)...)
 	_, _, stderr = command(t, environ, "drain", "--quiet-for", "0")
 	require.Contains(t, stderr, "the file had other permissions than mode says")

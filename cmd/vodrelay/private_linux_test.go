@@ -32,7 +32,7 @@ func TestAnExecSinksCommandCannotReadTheKey(t *testing.T) {
 		done
 		tr '\0' ' ' <"/proc/$PPID/cmdline" >cmdline
 		touch tried
-	`), 0o644)) //nolint:gosec // another user runs it
+	`), 0o644))
 	environ = append(environ, "HOME="+work, "VODRELAY_STORE_DRIVER=none")
 	p := staged(t, user, fmt.Sprintf("sinks: [{type: exec, command: [sh, %q, %q]}]\n", script, work))(environ, "run")
 	cloud.Publish(testApp, emulator.GenerateUploads(1, 1)...)

@@ -48,7 +48,7 @@ func (h *HTTP) RoundTrip(req *http.Request) (*http.Response, error) {
 		h.replace(g)
 		g = h.now.Load()
 	}
-	res, err := g.Transport.RoundTrip(req)
+	res, err := g.RoundTrip(req)
 	if err != nil {
 		h.tidy(g)
 		return nil, err

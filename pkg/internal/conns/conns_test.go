@@ -43,6 +43,7 @@ func newHost(t *testing.T, name string, http2 bool) *host {
 			h.open.Add(1)
 		case http.StateClosed:
 			h.open.Add(-1)
+		default:
 		}
 	}
 	h.StartTLS()

@@ -44,7 +44,7 @@ func (t *tail) cause() string {
 	first, last, between := t.ends()
 	switch {
 	case first == "":
-		first, last = last, ""
+		first = last
 	case last == "":
 	case between:
 		first += " ... " + last

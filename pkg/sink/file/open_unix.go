@@ -14,7 +14,7 @@ const noFollow = syscall.O_NOFOLLOW | syscall.O_NONBLOCK
 var umask = func() fs.FileMode {
 	mask := syscall.Umask(0o077)
 	syscall.Umask(mask)
-	return fs.FileMode(mask) //nolint:gosec // nine bits
+	return fs.FileMode(mask)
 }()
 
 // ownerOf is the number of the user that a file belongs to, and how many names the file has.

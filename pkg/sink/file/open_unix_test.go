@@ -37,7 +37,7 @@ func TestWhatSomebodyElsePutThere(t *testing.T) {
 		"FIFO": {func(t *testing.T, path, _ string) { require.NoError(t, syscall.Mkfifo(path, 0o666)) },
 			"is not a regular file", "use the sinks stdout or exec", false},
 		"file of another user": {func(t *testing.T, path, _ string) {
-			require.NoError(t, os.WriteFile(path, nil, 0o666)) //nolint:gosec // as the other user would
+			require.NoError(t, os.WriteFile(path, nil, 0o666))
 			require.NoError(t, os.Chown(path, 65534, 65534))
 		}, fmt.Sprintf("belongs to the user with the number 65534, and vodrelay runs as %d", os.Geteuid()), "chown", true},
 	} {
@@ -142,7 +142,7 @@ func (s stubborn) Chmod(fs.FileMode) error { return s.err }
 func TestPermissionsThatCannotBeSet(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "events.jsonl")
 	require.NoError(t, os.WriteFile(path, nil, 0o600))
-	require.NoError(t, os.Chmod(path, 0o755)) //nolint:gosec // that is the case
+	require.NoError(t, os.Chmod(path, 0o755))
 	for _, failure := range []error{nil, syscall.EPERM} {
 		open := func(path string, mode fs.FileMode) (handle, error) {
 			f, err := openFile(path, mode)
