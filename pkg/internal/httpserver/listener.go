@@ -90,6 +90,7 @@ type crowd struct {
 
 // Listen makes a Listener of l.
 func Listen(l net.Listener, limits Limits) *Listener {
+	deepen(l)
 	limits.Most = max(limits.Most, 1)
 	placed := &Listener{Listener: l, limits: limits, share: max(limits.Most/2, 1), clients: map[netip.Prefix]*crowd{}}
 	placed.free = sync.NewCond(&placed.mu)

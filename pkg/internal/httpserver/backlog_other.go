@@ -1,0 +1,7 @@
+//go:build !unix
+
+package httpserver
+
+import "net"
+
+func deepen(net.Listener) {}
