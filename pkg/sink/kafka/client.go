@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strconv"
 	"sync"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 
 	"github.com/vodrelay/vodrelay/pkg/internal/secretfile"
 	"github.com/vodrelay/vodrelay/pkg/redact"
+	"github.com/vodrelay/vodrelay/pkg/sink/internal/neterr"
 )
 
 const (
@@ -193,9 +195,17 @@ func (p *producer) close(ctx context.Context) (left int64) {
 // record's time is over.
 type health struct {
 	connectTimeout time.Duration
+	addresses      neterr.Source
 
-	mu  sync.Mutex
-	err error // nil since the latest answer
+	mu    sync.Mutex
+	err   error             // nil since the latest answer
+	unmet map[int32]failure // by broker: those that cannot be reached, whatever others answer
+}
+
+// failure is the latest one to reach a broker. It is tried again at least every second while there are records for it.
+type failure struct {
+	at  time.Time
+	err error
 }
 
 var (
@@ -205,11 +215,40 @@ var (
 
 // OnBrokerConnect is called by the client after each attempt, TLS and SASL included. One that a Send's own
 // end cut short says less than the one before it.
-func (h *health) OnBrokerConnect(_ kgo.BrokerMetadata, took time.Duration, _ net.Conn, err error) {
+func (h *health) OnBrokerConnect(broker kgo.BrokerMetadata, took time.Duration, _ net.Conn, err error) {
 	cut := errors.Is(err, context.DeadlineExceeded) && took < h.connectTimeout
-	if err != nil && (!cut || h.trouble() == nil) {
+	switch {
+	case err == nil:
+		h.met(broker.NodeID)
+	case !cut || h.trouble() == nil:
+		err = h.addresses.Failed(net.JoinHostPort(broker.Host, strconv.Itoa(int(broker.Port))), err)
 		h.set(err)
+		h.missed(broker.NodeID, err)
 	}
+}
+
+func (h *health) met(broker int32) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.unmet, broker)
+}
+
+// missed remembers a broker that the cluster has named. Those of the configuration serve in each other's place.
+func (h *health) missed(broker int32, err error) {
+	if broker < 0 || ours(err) {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.unmet == nil {
+		h.unmet = make(map[int32]failure)
+	}
+	h.unmet[broker] = failure{time.Now(), err}
+}
+
+// ours reports an end that is our own doing.
+func ours(err error) bool {
+	return errors.Is(err, kgo.ErrClientClosed) || errors.Is(err, context.Canceled)
 }
 
 // OnBrokerRead is called by the client after each answer, and when there is none.
@@ -222,7 +261,7 @@ func (h *health) OnBrokerRead(_ kgo.BrokerMetadata, key int16, _ int, _, _ time.
 }
 
 func (h *health) set(err error) {
-	if errors.Is(err, kgo.ErrClientClosed) || errors.Is(err, context.Canceled) { // our own doing
+	if ours(err) {
 		return
 	}
 	h.mu.Lock()
@@ -233,7 +272,16 @@ func (h *health) set(err error) {
 func (h *health) trouble() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.err
+	if h.err != nil {
+		return h.err
+	}
+	var latest failure
+	for _, f := range h.unmet {
+		if f.at.After(latest.at) && time.Since(f.at) < h.connectTimeout+2*maxBackoff {
+			latest = f
+		}
+	}
+	return latest.err
 }
 
 // logger has the client log at debug: what matters of it is in the errors of Send.

@@ -16,6 +16,7 @@ import (
 	"github.com/vodrelay/vodrelay/pkg/internal/secretfile"
 	"github.com/vodrelay/vodrelay/pkg/redact"
 	"github.com/vodrelay/vodrelay/pkg/sink/internal/eventname"
+	"github.com/vodrelay/vodrelay/pkg/sink/internal/neterr"
 	"github.com/vodrelay/vodrelay/pkg/sink/internal/tlsconf"
 )
 
@@ -183,6 +184,18 @@ func (c SASLConfig) validate() error {
 		fail("sasl.token_file: %q: is for OAUTHBEARER only: remove it", c.TokenFile)
 	}
 	return errors.Join(errs...)
+}
+
+// addresses tells the brokers of the configuration from those that they name.
+func (c Config) addresses() neterr.Source {
+	s := neterr.Source{From: "advertised by " + redact.Addresses(c.Brokers), Key: "advertised.listeners of the broker", Configured: make(map[string]string)}
+	for _, broker := range c.Brokers {
+		if _, _, err := net.SplitHostPort(broker); err != nil {
+			broker = net.JoinHostPort(strings.Trim(broker, "[]"), "9092")
+		}
+		s.Configured[broker] = broker
+	}
+	return s
 }
 
 func validateBroker(broker string) error {

@@ -40,7 +40,7 @@ func (s *Sink) judge(err error, topic string) error {
 }
 
 func (s *Sink) fail(text string, err error, hint string) error {
-	return neterr.Fail(s.brokers+": "+text, err, hint)
+	return neterr.Fail(neterr.At(s.brokers, err)+": "+text, err, hint)
 }
 
 // late is a record without an outcome when its time was over.
@@ -61,7 +61,7 @@ func (s *Sink) disconnected(trouble, err error) error {
 	}
 	if first := (*kgo.ErrFirstReadEOF)(nil); errors.As(trouble, &first) || neterr.IsClosed(trouble) {
 		return s.fail("it closed the connection during the first exchange", both,
-			"check security_protocol (TLS, SASL or neither) and the section sasl, and see the broker's log")
+			"check security_protocol (TLS, SASL or neither) and the section sasl, the port in "+broker.For(trouble).Key+", and see the broker's log")
 	}
 	if file := (*fileError)(nil); errors.As(trouble, &file) {
 		return file

@@ -60,7 +60,7 @@ func New(cfg Config, log *zap.Logger) (*Sink, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Sink{cfg: cfg, brokers: redact.Addresses(cfg.Brokers), log: log, health: &health{connectTimeout: cfg.ConnectTimeout}, flights: newFlights()}
+	s := &Sink{cfg: cfg, brokers: redact.Addresses(cfg.Brokers), log: log, health: &health{connectTimeout: cfg.ConnectTimeout, addresses: cfg.addresses()}, flights: newFlights()}
 	var err error
 	if s.expressions, err = cfg.expressions(); err != nil {
 		return nil, err

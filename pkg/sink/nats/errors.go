@@ -37,7 +37,7 @@ func (c *createError) Error() string { return c.err.Error() }
 func (c *createError) Unwrap() error { return c.err }
 
 func (s *Sink) fail(text string, err error, hint string) error {
-	return neterr.Fail(s.servers+": "+text, err, hint)
+	return neterr.Fail(neterr.At(s.servers, err)+": "+text, err, hint)
 }
 
 // judge says what is wrong, what to do about it, and whether another attempt can help. Only the size of an event is its

@@ -1,9 +1,13 @@
 package nats
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"net"
+	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -12,6 +16,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/vodrelay/vodrelay/pkg/internal/secretfile"
+	"github.com/vodrelay/vodrelay/pkg/redact"
+	"github.com/vodrelay/vodrelay/pkg/sink/internal/neterr"
 	"github.com/vodrelay/vodrelay/pkg/sink/internal/tlsconf"
 )
 
@@ -106,15 +112,15 @@ func (l *link) dial(a *attempt) {
 }
 
 func (l *link) connect() (*connection, error) {
-	d := &dialer{life: l.life, timeout: l.cfg.ConnectTimeout}
+	d := &dialer{life: l.life, timeout: l.cfg.ConnectTimeout, addresses: l.cfg.addresses(), failed: make(map[string]error)}
 	opts, err := l.options()
 	if err != nil {
 		return nil, err
 	}
 	nc, err := nats.Connect(strings.Join(l.cfg.Servers, ","), append(opts, nats.SetCustomDialer(d))...)
 	if err != nil {
-		if errors.Is(err, nats.ErrNoServers) && d.err != nil {
-			err = d.err
+		if errors.Is(err, nats.ErrNoServers) && len(d.failed) > 0 {
+			err = d.failed[slices.Min(slices.Collect(maps.Keys(d.failed)))] // always the same one: the client's order changes
 		}
 		return nil, err
 	}
@@ -131,12 +137,29 @@ func (l *link) connect() (*connection, error) {
 	return &connection{nc, js}, nil
 }
 
+// addresses are the servers as the configuration has them. No others are connected to.
+func (c Config) addresses() neterr.Source {
+	s := neterr.Source{Configured: make(map[string]string)}
+	for _, server := range c.Servers {
+		if u, err := url.Parse(server); err == nil { // was validated
+			port := u.Port()
+			if port == "" {
+				port = map[string]string{"ws": "80", "wss": "443"}[u.Scheme]
+			}
+			s.Configured[net.JoinHostPort(u.Hostname(), cmp.Or(port, "4222"))] = redact.Address(server)
+		}
+	}
+	return s
+}
+
 // options reads the files.
 func (l *link) options() ([]nats.Option, error) {
 	c := l.cfg
 	opts := []nats.Option{
 		nats.Name(c.ClientName),
 		nats.NoReconnect(),
+		nats.IgnoreDiscoveredServers(), // each connection begins with the configuration
+		nats.SkipHostLookup(),          // the dialer does it, and knows the name
 		nats.Timeout(c.ConnectTimeout),
 		nats.FlusherTimeout(writeTimeout),
 		nats.PingInterval(pingInterval),
@@ -249,18 +272,20 @@ func (l *link) close() {
 	l.dialing.Wait()
 }
 
-// dialer ends its connections with life, and remembers why the latest failed.
+// dialer ends its connections with life, and remembers why others failed.
 type dialer struct {
-	life    context.Context //nolint:containedctx // the client's interface has none
-	timeout time.Duration
-	err     error
+	life      context.Context //nolint:containedctx // the client's interface has none
+	timeout   time.Duration
+	addresses neterr.Source
+	failed    map[string]error // by address
 }
 
 // Dial is called by the client, from one goroutine.
 func (d *dialer) Dial(network, address string) (net.Conn, error) {
 	conn, err := (&net.Dialer{Timeout: d.timeout, KeepAlive: keepAlive}).DialContext(d.life, network, address)
 	if err != nil {
-		d.err = err
+		err = d.addresses.Failed(address, err)
+		d.failed[address] = err
 		return nil, err
 	}
 	stop := context.AfterFunc(d.life, func() { _ = conn.Close() })

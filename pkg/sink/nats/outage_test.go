@@ -81,6 +81,14 @@ func TestRefused(t *testing.T) {
 	require.NoError(t, send(t, s, sinktest.Upload(1)))
 }
 
+// TestNamesTheServerThatFailed has two servers that are away: the error is the same each time.
+func TestNamesTheServerThatFailed(t *testing.T) {
+	s := open(t, startServer(t), func(cfg *Config) { cfg.Servers = []string{"nats://127.0.0.1:1", "nats://localhost:2"} })
+	for range 5 { // the client tries them in any order
+		require.EqualError(t, s.Check(t.Context()), "nats://127.0.0.1:1: connection refused")
+	}
+}
+
 // TestCloseWhileDialing ends an attempt to connect to what accepts and says nothing.
 func TestCloseWhileDialing(t *testing.T) {
 	b := startServer(t)

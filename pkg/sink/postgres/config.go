@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"slices"
 	"strings"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"github.com/vodrelay/vodrelay/pkg/internal/conns"
 	"github.com/vodrelay/vodrelay/pkg/internal/secretfile"
 	"github.com/vodrelay/vodrelay/pkg/retry"
+	"github.com/vodrelay/vodrelay/pkg/sink/internal/neterr"
 	"github.com/vodrelay/vodrelay/pkg/sink/internal/tlsconf"
 )
 
@@ -180,6 +182,14 @@ func (c Config) pool() (*pgxpool.Config, error) {
 		if err := c.secure(config.ConnConfig); err != nil {
 			return nil, retry.WithHint(err, "let the user that runs vodrelay read the file")
 		}
+		dial := config.ConnConfig.DialFunc
+		config.ConnConfig.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := dial(ctx, network, address)
+			if err != nil && network != "unix" {
+				err = &neterr.DialError{Address: address, Err: err}
+			}
+			return conn, err
+		}
 		// Nothing is prepared: every batch is one way to the server and back, under its own statement_timeout from the
 		// first byte on, and a pooler may give each another connection.
 		config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec
@@ -244,4 +254,15 @@ func (c Config) secure(config *pgx.ConnConfig) error {
 		return twice
 	})
 	return nil
+}
+
+// hosts are those of a URL, each once.
+func hosts(config *pgx.ConnConfig) []string {
+	all := []string{config.Host}
+	for _, f := range config.Fallbacks {
+		if !slices.Contains(all, f.Host) {
+			all = append(all, f.Host)
+		}
+	}
+	return all
 }

@@ -118,7 +118,11 @@ func (s *Sink) judge(err error) error {
 
 // fail keeps the server's own messages out of the text: they quote what is in the events.
 func (s *Sink) fail(text string, err error, hint string) error {
-	return neterr.Fail(s.target+": "+text, err, hint)
+	target := s.target
+	if dialled := neterr.At("", err); dialled != "" && s.several {
+		target += " (" + dialled + ")"
+	}
+	return neterr.Fail(target+": "+text, err, hint)
 }
 
 // late is a row that was not committed in time.

@@ -38,6 +38,7 @@ const grace = 5 * time.Second
 type Sink struct {
 	cfg     Config
 	target  string // as errors name it
+	several bool   // hosts in the URL
 	name    pgx.Identifier
 	columns []column // those of the key first
 	log     *zap.Logger
@@ -68,7 +69,8 @@ func New(cfg Config, log *zap.Logger) (*Sink, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.target = fmt.Sprintf("database %s on %s", cmp.Or(config.ConnConfig.Database, config.ConnConfig.User), config.ConnConfig.Host)
+	s.target = fmt.Sprintf("database %s on %s", cmp.Or(config.ConnConfig.Database, config.ConnConfig.User), strings.Join(hosts(config.ConnConfig), ","))
+	s.several = len(hosts(config.ConnConfig)) > 1
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	if s.pool, err = pgxpool.NewWithConfig(s.ctx, config); err != nil {
 		s.cancel()

@@ -72,6 +72,7 @@ func testTrouble(t *testing.T, database string) {
 			text: "cannot be written to: cannot insert a non-DEFAULT value", hint: "correct table or columns"},
 		{name: "no socket", url: "postgres://app:s3cr3t-pw@/db?host=/nowhere", text: "database db on /nowhere: there is no socket", hint: "start the PostgreSQL server"},
 		{name: "nothing there", url: "postgres://app:s3cr3t-pw@127.0.0.1:1/db", text: "database db on 127.0.0.1: connection refused", hint: "nothing listens there: start the PostgreSQL server"},
+		{name: "nothing at two hosts", url: "postgres://app:s3cr3t-pw@127.0.0.1:1,localhost:2/db", text: "database db on 127.0.0.1,localhost (127.0.0.1:1): connection refused", hint: "nothing listens there"},
 		{name: "no host", url: "postgres://app:s3cr3t-pw@nowhere.invalid/db", text: `host "nowhere.invalid"`, hint: "DNS"},
 		{name: "no TLS", url: newProxy(t, socket(t, database)).url(database) + "&sslmode=require", text: "does not speak TLS", hint: "sslmode=disable"},
 	} {

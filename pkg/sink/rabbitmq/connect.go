@@ -10,6 +10,8 @@ import (
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/vodrelay/vodrelay/pkg/sink/internal/neterr"
 )
 
 const frameSize = 128 << 10 // RabbitMQ's own default of frame_max
@@ -76,9 +78,13 @@ func (s *Sink) dial(ctx context.Context) (*connection, error) {
 	var err error
 	for _, address := range s.cfg.Addresses {
 		var c *connection
+		if address, err = s.cfg.hostPort(address); err != nil {
+			return nil, err
+		}
 		if c, err = s.dialOne(ctx, address); err == nil {
 			return c, nil
 		}
+		err = &neterr.DialError{Address: address, Err: err}
 		var missing *missingError
 		if ctx.Err() != nil || errors.As(err, &missing) { // another node of the cluster has the same
 			break
@@ -88,10 +94,6 @@ func (s *Sink) dial(ctx context.Context) (*connection, error) {
 }
 
 func (s *Sink) dialOne(parent context.Context, address string) (_ *connection, err error) {
-	address, err = s.cfg.hostPort(address)
-	if err != nil {
-		return nil, err
-	}
 	ctx, cancel := context.WithTimeout(parent, s.cfg.ConnectTimeout)
 	defer cancel()
 	raw, err := (&net.Dialer{KeepAlive: 30 * time.Second}).DialContext(ctx, "tcp", address)

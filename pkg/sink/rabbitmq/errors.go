@@ -32,7 +32,7 @@ func (r *returnedError) Error() string {
 }
 
 func (s *Sink) fail(text string, err error, hint string) error {
-	return neterr.Fail(s.brokers+": "+text, err, hint)
+	return neterr.Fail(neterr.At(s.brokers, err)+": "+text, err, hint)
 }
 
 // judge says what is wrong, what to do about it, and whether another attempt can help. blocked is why the

@@ -443,4 +443,6 @@ func TestSecondAddress(t *testing.T) {
 	require.NoError(t, sink.Check(t.Context()))
 	require.NoError(t, send(t, sink, sinktest.Upload(0)))
 	requireRefused(t, open(t, "127.0.0.1:1", queue), sinktest.Upload(0), "connection refused", "nothing listens")
+	away := open(t, "127.0.0.1:1", queue, func(c *Config) { c.Addresses = append(c.Addresses, "127.0.0.1:2") })
+	require.EqualError(t, away.Check(t.Context()), "127.0.0.1:2: connection refused")
 }

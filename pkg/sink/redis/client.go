@@ -13,7 +13,9 @@ import (
 
 	"github.com/vodrelay/vodrelay/pkg/internal/conns"
 	"github.com/vodrelay/vodrelay/pkg/internal/secretfile"
+	"github.com/vodrelay/vodrelay/pkg/redact"
 	"github.com/vodrelay/vodrelay/pkg/sink/internal/group"
+	"github.com/vodrelay/vodrelay/pkg/sink/internal/neterr"
 )
 
 // poolSize is more than the connections that are ever in use at a time. The client takes so many failures to
@@ -105,15 +107,35 @@ func (c Config) dialer(tlsConfig *tls.Config) func(ctx context.Context, network,
 	if tlsConfig != nil {
 		dial = (&tls.Dialer{NetDialer: plain, Config: tlsConfig}).DialContext
 	}
+	addresses := c.sources()
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		ctx, cancel := context.WithTimeout(ctx, c.ConnectTimeout)
 		defer cancel()
 		conn, err := dial(ctx, network, address)
 		if err != nil {
-			return nil, &connectError{err}
+			return nil, &connectError{addresses.Failed(address, err)}
 		}
 		return conn, nil
 	}
+}
+
+// sources tells the servers of the configuration from those that they name.
+func (c Config) sources() neterr.Source {
+	s := neterr.Source{
+		Configured: make(map[string]string), From: "named by the cluster at " + redact.Addresses(c.Addresses),
+		Key: "what the cluster names (cluster-announce-ip and cluster-announce-port of the server, CLUSTER NODES)",
+	}
+	if c.Mode == modeSentinel {
+		s.From = "named by the sentinels at " + redact.Addresses(c.Addresses)
+		s.Key = "what the sentinels name (sentinel monitor, and replica-announce-ip and replica-announce-port of the server)"
+	}
+	for _, address := range c.Addresses {
+		if address[0] != '/' {
+			address, _ = c.hostPort(address) // was validated
+		}
+		s.Configured[address] = address
+	}
+	return s
 }
 
 // answerTimeout covers WAIT.

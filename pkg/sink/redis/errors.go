@@ -30,7 +30,7 @@ func (r *replicasError) Error() string {
 }
 
 func (s *Sink) fail(text string, err error, hint string) error {
-	return neterr.Fail(s.servers+": "+text, err, hint)
+	return neterr.Fail(neterr.At(s.servers, err)+": "+text, err, hint)
 }
 
 // judge says what is wrong, what to do about it, and whether another attempt can help.
@@ -49,7 +49,7 @@ func (s *Sink) judge(err error, key string) error {
 	case errors.As(err, &file):
 		return file
 	case errors.As(err, &connect) && late(err):
-		return s.fail("no connection in time", err, "check the host and port in addresses, the firewalls on the way, and use_tls")
+		return s.fail("no connection in time", err, "check the host and port in "+target.For(err).Key+", the firewalls on the way, and use_tls")
 	case late(err):
 		return s.fail("no answer in time", err, "see the server's load and log (SLOWLOG GET), or make the sink's timeout and reply_timeout longer")
 	case errors.As(err, &replicas):

@@ -25,8 +25,9 @@ type exchangeError struct {
 func (e *exchangeError) Error() string { return e.text }
 func (e *exchangeError) Unwrap() error { return e.err }
 
-// describe names a failed exchange with origin, and says what to do about it. All of them are transient.
-func describe(ctx context.Context, origin string, err error) error {
+// describe names a failed exchange with origin, and says what to do about it. All of them are transient. proxy is what
+// stands before it, "" for nothing.
+func describe(ctx context.Context, origin, proxy string, err error) error {
 	// The context comes first, since a cancelled exchange fails in many ways.
 	if cause := ctx.Err(); cause != nil {
 		return retry.WithHint(fmt.Errorf("%s: no answer in time: %w", origin, cause),
@@ -41,8 +42,8 @@ func describe(ctx context.Context, origin string, err error) error {
 		return retry.WithHint(&exchangeError{origin + ": " + refusal.Error(), err}, hint)
 	}
 	text, hint := explain(err)
-	if op := (*net.OpError)(nil); errors.As(err, &op) && op.Op == "proxyconnect" {
-		text, hint = "the proxy: "+text, "check proxy, or HTTPS_PROXY and HTTP_PROXY in the environment"
+	if op := (*net.OpError)(nil); errors.As(err, &op) && (op.Op == "proxyconnect" || op.Op == "socks connect") {
+		text, hint = "the proxy "+proxy+": "+text, "check proxy, or HTTPS_PROXY and HTTP_PROXY in the environment"
 	}
 	return retry.WithHint(&exchangeError{origin + ": " + text, err}, hint)
 }

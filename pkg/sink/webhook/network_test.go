@@ -194,7 +194,8 @@ func TestTrouble(t *testing.T) {
 		"not HTTP":            {raw("220 s3cret mail server\r\n\r\n"), nil, ": it does not speak HTTP", "https://"},
 		"odd header":          {raw("HTTP/1.1 200 OK\r\ns3cret\r\n\r\n"), nil, "", ""},
 		"endless header":      {raw("HTTP/1.1 200 OK\r\nA: " + strings.Repeat("s3cret", maxHeaderBytes)), nil, "", ""},
-		"proxy away":          {"http://127.0.0.1:9", func(c *Config) { c.Proxy = "http://127.0.0.1:1" }, ": the proxy: connection refused", "check proxy"},
+		"proxy away":          {"http://127.0.0.1:9", func(c *Config) { c.Proxy = "http://127.0.0.1:1" }, ": the proxy http://127.0.0.1:1: connection refused", "check proxy"},
+		"SOCKS away":          {"http://127.0.0.1:9", func(c *Config) { c.Proxy = "socks5://u:s3cret@127.0.0.1:1" }, ": the proxy socks5://127.0.0.1:1: connection refused", "check proxy"},
 		"proxy wants a user":  {"https://127.0.0.1:9", func(c *Config) { c.Proxy = raw("HTTP/1.1 407 s3cret\r\n\r\n") }, ": the proxy answered 407 Proxy Authentication Required", "user:password"},
 		"proxy cannot get on": {"https://127.0.0.1:9", func(c *Config) { c.Proxy = raw("HTTP/1.1 502 s3cret\r\n\r\n") }, ": the proxy answered 502 Bad Gateway", "NO_PROXY"},
 	} {

@@ -63,3 +63,15 @@ func proxyAnswer(_ context.Context, _ *url.URL, _ *http.Request, res *http.Respo
 func statusText(code int) string {
 	return strings.TrimSpace(strconv.Itoa(code) + " " + http.StatusText(code))
 }
+
+// proxyOf is the address of the proxy that req goes through, without user and password; "" for none.
+func (s *Sink) proxyOf(req *http.Request) string {
+	if s.proxy == nil {
+		return ""
+	}
+	proxy, err := s.proxy(req)
+	if err != nil || proxy == nil {
+		return ""
+	}
+	return proxy.Scheme + "://" + proxy.Host
+}

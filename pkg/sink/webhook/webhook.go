@@ -56,6 +56,7 @@ type Sink struct {
 	files  map[string]*secretfile.File
 	secret func() (string, error) // nil: no signature
 	conns  *conns.HTTP
+	proxy  func(*http.Request) (*url.URL, error) // nil: none
 	watch  renew.Watch
 	log    *zap.Logger
 	closed atomic.Bool
@@ -113,7 +114,7 @@ func New(cfg Config, log *zap.Logger, options ...Option) (*Sink, error) {
 	if s.roots != nil && transport.TLSClientConfig.RootCAs == nil {
 		transport.TLSClientConfig.RootCAs = s.roots
 	}
-	s.conns = conns.NewHTTP(transport)
+	s.conns, s.proxy = conns.NewHTTP(transport), transport.Proxy
 	return s, nil
 }
 
@@ -216,7 +217,7 @@ func (s *Sink) exchange(ctx context.Context, req *http.Request, cancel context.C
 	res, err := s.conns.RoundTrip(req)
 	if err != nil {
 		s.log.Debug("exchange failed", zap.String("endpoint", s.origin), zap.Error(err))
-		return nil, nil, describe(ctx, s.origin, err)
+		return nil, nil, describe(ctx, s.origin, s.proxyOf(req), err)
 	}
 	timer := time.AfterFunc(drainTime, cancel)
 	defer timer.Stop()

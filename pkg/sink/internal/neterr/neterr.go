@@ -89,6 +89,7 @@ func (t Target) Explain(err error) (text, hint string) {
 		errno     syscall.Errno
 		timeout   net.Error
 	)
+	t = t.For(err)
 	switch {
 	case errors.As(err, &dns) && dns.IsNotFound:
 		return fmt.Sprintf("host %q is not known", dns.Name), "check the host in " + t.Key + ", and DNS (getent hosts NAME)"
