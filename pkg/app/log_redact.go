@@ -47,7 +47,7 @@ func redacted(fields []zapcore.Field) []zapcore.Field {
 
 func redactedField(f zapcore.Field) (_ zapcore.Field, changed bool) {
 	text, show := f.String, redact.Text
-	switch f.Type { //nolint:exhaustive // the others hold no text of others
+	switch f.Type {
 	case zapcore.StringType:
 		if f.Key == "hint" {
 			show = redact.Quoted

@@ -80,8 +80,15 @@ func describe(err error, ex *exchange) (text, hint string) {
 		case op.Timeout():
 			reason = "timed out"
 		}
-		if op.Op == "dial" || op.Op == "proxyconnect" {
-			hint = "check vod.endpoint, vod.proxy and the firewall"
+		switch {
+		case viaProxy(op):
+			name := "the proxy"
+			if dialled := (*net.OpError)(nil); errors.As(op.Err, &dialled) && dialled.Addr != nil {
+				name += " " + dialled.Addr.String()
+			}
+			return name + ": " + reason, "check vod.proxy, or HTTPS_PROXY and NO_PROXY in the environment, and the firewall"
+		case op.Op == "dial":
+			hint = "check vod.endpoint and the firewall; does the way lead through a proxy (vod.proxy)?"
 		}
 		return op.Op + ": " + reason, hint
 	}
@@ -99,11 +106,14 @@ func describe(err error, ex *exchange) (text, hint string) {
 	return strings.TrimRight(safetext.Line(numbers.ReplaceAllString(redact.Text(text), "N"), 120), ": "), ""
 }
 
+// viaProxy reports an attempt to connect to a proxy, in the words of net/http.
+func viaProxy(op *net.OpError) bool { return op.Op == "proxyconnect" || op.Op == "socks connect" }
+
 // neverSent reports an exchange that failed before there was a connection to send the request over.
 func neverSent(err error) bool {
 	var dns *net.DNSError
 	var op *net.OpError
-	return errors.As(err, &dns) || errors.As(err, &op) && (op.Op == "dial" || op.Op == "proxyconnect")
+	return errors.As(err, &dns) || errors.As(err, &op) && (op.Op == "dial" || viaProxy(op))
 }
 
 // noAPI says what a reply is that the API did not make: its status if that says so, otherwise what is
