@@ -35,7 +35,7 @@ they come back when their lease of 30 s ends.
 
 Exit codes: 0 nothing failed; 1 a check failed, which may pass by itself;
 78 run would end at once, and no restart helps.`,
-		Args: cobra.NoArgs,
+		Args: arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := p.load(cmd)
 			if err != nil {

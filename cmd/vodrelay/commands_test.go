@@ -33,11 +33,19 @@ func TestUsage(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"rum"}, `unknown command "rum"`},
-		{[]string{"run", "--wrong"}, "unknown flag: --wrong"},
-		{[]string{"run", "extra"}, `unknown command "extra"`},
-		{[]string{"peek", "-o", "xml"}, `"xml" is neither text nor json`},
-		{[]string{"mode", "sideways"}, `invalid argument "sideways"`},
+		{[]string{"rum"}, `unknown command "rum": did you mean vodrelay run?`},
+		{[]string{"entirely-different"}, "unknown command \"entirely-different\"\nvodrelay: see vodrelay --help\n"},
+		{[]string{"parcels", "lst"}, `unknown command "lst": did you mean vodrelay parcels list?`},
+		{[]string{"run", "--wrong"}, "unknown flag: --wrong\nvodrelay: see vodrelay run --help\n"},
+		{[]string{"peek", "--cout", "3"}, "unknown flag: --cout: did you mean --count?"},
+		{[]string{"run", "extra"}, `"extra": vodrelay run takes no arguments`},
+		{[]string{"parcels", "show"}, "ID is missing: write vodrelay parcels show ID\nvodrelay: see vodrelay parcels show --help\n"},
+		{[]string{"parcels", "import", "a", "b"}, `"b": is too much: vodrelay parcels import takes FILE`},
+		{[]string{"peek", "-o", "xml"}, `invalid argument "xml" for "-o, --output" flag: write text or json`},
+		{[]string{"mode", "sideways"}, `"sideways": write pull or push`},
+		{[]string{"mode", "--uploads", "maybe"}, `--uploads: "maybe": write on or off`},
+		{[]string{"emulator", "--listen", "9090"}, `--listen: "9090": write host:port`},
+		{[]string{"emulator", "--rate", "-1"}, "--rate: -1: must be 0 or more"},
 		{[]string{"demo", "--count", "0"}, "--count: 0:"},
 		{[]string{"emulator", "--file", "missing.jsonl"}, "missing.jsonl"},
 	} {

@@ -10,14 +10,14 @@ func newConfig(p *program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "config",
 		Short: "Show the effective configuration, or its JSON Schema",
-		Args:  cobra.NoArgs,
+		Args:  arguments(0),
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	var out outputFormat
 	show := &cobra.Command{
 		Use:   "show",
 		Short: "Show the configuration as it is after file, environment and flags, without secrets",
-		Args:  cobra.NoArgs,
+		Args:  arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := p.load(cmd)
 			if err != nil {
@@ -36,7 +36,7 @@ func newConfig(p *program) *cobra.Command {
 	schema := &cobra.Command{
 		Use:   "schema",
 		Short: "Show the JSON Schema of the configuration, for editors",
-		Args:  cobra.NoArgs,
+		Args:  arguments(0),
 		RunE: func(*cobra.Command, []string) error {
 			text, err := config.Schema()
 			if err != nil {

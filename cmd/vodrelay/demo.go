@@ -38,7 +38,7 @@ with sample uploads in its queue, the relay, and a webhook receiver that prints
 what arrives. Some things go wrong on purpose: the receiver refuses every
 seventh event at first, and the reply to one confirm is lost. It ends by itself
 and accounts for every event.`,
-		Args: cobra.NoArgs,
+		Args: arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if count < 1 || count > 10_000 {
 				return &exitError{exitUsage, fmt.Errorf("--count: %d: must be between 1 and 10000", count)}

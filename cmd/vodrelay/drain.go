@@ -46,7 +46,7 @@ Exit codes: 0 nothing is left in the queue, and every event was accepted
            78 the configuration or the key is wrong
 
 Without sinks in the configuration, events are printed: vodrelay drain | jq`,
-		Args: cobra.NoArgs,
+		Args: arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			switch {
 			case limit < 0:

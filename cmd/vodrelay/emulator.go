@@ -49,13 +49,22 @@ injects faults:
 It asks for no credentials there, so it listens on this machine only unless
 --listen says otherwise. Web pages of other sites cannot use it: it answers to IP
 addresses, localhost and names of the network, such as a container's.`,
-		Args: cobra.NoArgs,
+		Args: arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, _, err := net.SplitHostPort(listen)
+			switch {
+			case err != nil:
+				return &exitError{exitUsage, fmt.Errorf("--listen: %q: write host:port, such as 127.0.0.1:9090", listen)}
+			case uploads < 0:
+				return &exitError{exitUsage, fmt.Errorf("--uploads: %d: must be 0 or more", uploads)}
+			case perSecond < 0:
+				return &exitError{exitUsage, fmt.Errorf("--rate: %g: must be 0 or more events per second", perSecond)}
+			}
 			log, err := app.NewLogger(config.Log{Level: "info", Format: "auto"}, p.stderr)
 			if err != nil {
 				return err
 			}
-			defer func() { _ = log.Sync() }() // nobody is left to be told
+			defer func() { _ = log.Sync() }() // the process ends
 			opts := emulator.Options{Seed: seed, Latency: latency, Variants: emulator.Variants{NullFields: nullFields}, OnWrongSignature: wrongSignature(log.Logger)}
 			if unlimited {
 				opts.Quotas = emulator.UnlimitedQuotas()
@@ -74,7 +83,10 @@ addresses, localhost and names of the network, such as a container's.`,
 			}
 			listener, err := (&net.ListenConfig{}).Listen(cmd.Context(), "tcp", listen)
 			if err != nil {
-				return fmt.Errorf("--listen %s: %w", listen, err)
+				if failed := new(net.OpError); errors.As(err, &failed) { // it would name the address again
+					err = failed.Err
+				}
+				return fmt.Errorf("--listen: %s: %w", listen, err)
 			}
 			url := "http://" + listener.Addr().String()
 			fmt.Fprintf(log, "The VOD event API is at %s, its control API at %s/_emulator/. To relay from it:\n\n"+

@@ -68,7 +68,7 @@ func TestMoveTheParcelsOfASinkThatIsGone(t *testing.T) {
 			"--from|old|--to|site":             {exitUsage, "add --yes in a script"},
 			"--from|old|--to|site|--dry-run":   {exitDone, "to move to site: 4 parcels\n  sink old: 3 waiting\n  sink old: 1 dead\n"},
 			"--from|older|--to|site|--yes":     {exitDone, "0 parcels match: nothing was changed"},
-			"--from|old|--to|site|--yes|extra": {exitUsage, "unknown command"},
+			"--from|old|--to|site|--yes|extra": {exitUsage, "takes no arguments"},
 		} {
 			code, _, log := s.run(append([]string{"move"}, strings.Split(args, "|")...)...)
 			require.Equal(t, want.code, code, "%s: %s", args, log)

@@ -65,13 +65,13 @@ func (e *exitError) Unwrap() error { return e.err }
 func execute(p *program, args []string) int {
 	root := newRoot(p)
 	root.SetArgs(args)
-	err := root.ExecuteContext(context.Background())
+	cmd, err := root.ExecuteContextC(context.Background())
 	if err == nil {
 		return exitDone
 	}
 	var silent *silentError
 	if !errors.As(err, &silent) {
-		p.report(err)
+		p.report(cmd.CommandPath(), err)
 	}
 	return p.exitCode(err)
 }
@@ -87,8 +87,8 @@ func (p *program) exitCode(err error) int {
 	return exitFailed
 }
 
-// report writes an error for a person: each line of it, and what to do.
-func (p *program) report(err error) {
+// report writes an error of a command for a person: each line of it, and what to do.
+func (p *program) report(command string, err error) {
 	var text strings.Builder
 	for line := range strings.SplitSeq(err.Error(), "\n") {
 		fmt.Fprintln(&text, "vodrelay: "+safetext.Line(redact.Quoted(line), 0))
@@ -97,7 +97,7 @@ func (p *program) report(err error) {
 		fmt.Fprintln(&text, "vodrelay: what to do: "+safetext.Line(redact.Quoted(hint), 0))
 	}
 	if !p.running {
-		fmt.Fprintln(&text, "vodrelay: see vodrelay --help")
+		fmt.Fprintln(&text, "vodrelay: see "+command+" --help")
 	}
 	written := make(chan struct{})
 	go func() { // it must not keep the process from ending
@@ -130,12 +130,15 @@ receives what VOD's normal callback posts.
 Start with:  vodrelay demo    see it work, without an account
              vodrelay check   test your configuration and credentials
              vodrelay run     relay until it is stopped`,
+		Args:          arguments(0),
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		PersistentPreRun: func(*cobra.Command, []string) {
 			p.running = true
 		},
 	}
+	root.SetFlagErrorFunc(explainFlag)
 	root.SetIn(p.stdin)
 	root.SetOut(p.stdout)
 	root.SetErr(p.stderr)

@@ -14,7 +14,7 @@ func builderCommands() []*cobra.Command {
 		Use:    "man DIR",
 		Short:  "Write the man pages into a directory; SOURCE_DATE_EPOCH sets their date",
 		Hidden: true,
-		Args:   cobra.ExactArgs(1),
+		Args:   arguments(1, "DIRECTORY"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cmd.Root().DisableAutoGenTag = true
 			return doc.GenManTree(cmd.Root(), &doc.GenManHeader{Section: "1", Source: "vodrelay " + versionText(), Manual: "vodrelay"}, args[0])

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -33,15 +34,23 @@ func newMode(p *program) *cobra.Command {
 A change takes up to 10 minutes. Everything that is not named stays as it is.
 With --steps nothing is changed: it prints in which order to move an application
 from one mode to the other, so that no event is lost.`,
-		Args:      cobra.MatchAll(cobra.MaximumNArgs(1), cobra.OnlyValidArgs),
+		Args:      arguments(0, "pull or push"),
 		ValidArgs: []string{"pull", "push"},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if steps {
-				if len(args) == 0 {
+				if len(args) == 0 || !slices.Contains(cmd.ValidArgs, args[0]) {
 					return &exitError{exitUsage, errors.New("--steps: name the mode to move to: pull or push")}
 				}
 				all := moveTo(args[0])
 				return out.write(p.stdout, all, func(w io.Writer) { printSteps(w, all, 1) })
+			}
+			if len(args) > 0 && !slices.Contains(cmd.ValidArgs, args[0]) {
+				return &exitError{exitUsage, fmt.Errorf("%q: write pull or push", args[0])}
+			}
+			for flag, value := range map[string]string{"uploads": uploads, "deletions": deletions, "persistence": persistence} {
+				if _, err := switchOf(flag, value, vod.Off); err != nil {
+					return err
+				}
 			}
 			cfg, err := p.load(cmd)
 			if err != nil {
@@ -161,17 +170,25 @@ func changeOf(cmd *cobra.Command, now vod.EventConfig, args []string, url, uploa
 		{"deletions", deletions, &change.DeleteMediaComplete},
 		{"persistence", persistence, &change.PersistenceComplete},
 	} {
-		switch s.value {
-		case "":
-		case "on":
-			*s.target = vod.On
-		case "off":
-			*s.target = vod.Off
-		default:
-			return change, &exitError{exitUsage, fmt.Errorf("--%s: %q is neither on nor off", s.flag, s.value)}
+		var err error
+		if *s.target, err = switchOf(s.flag, s.value, *s.target); err != nil {
+			return change, err
 		}
 	}
 	return change, nil
+}
+
+// switchOf reads the value of a flag; without one it stays as it is now.
+func switchOf(flag, value string, now vod.Switch) (vod.Switch, error) {
+	switch value {
+	case "":
+		return now, nil
+	case "on":
+		return vod.On, nil
+	case "off":
+		return vod.Off, nil
+	}
+	return now, &exitError{exitUsage, fmt.Errorf("--%s: %q: write on or off", flag, value)}
 }
 
 func printModes(w io.Writer, modes []applicationMode) {

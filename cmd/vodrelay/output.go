@@ -31,7 +31,7 @@ func (o *outputFormat) Type() string { return "format" }
 // Set implements pflag.Value.
 func (o *outputFormat) Set(s string) error {
 	if s != "text" && s != "json" {
-		return fmt.Errorf("%q is neither text nor json", s)
+		return errors.New("write text or json")
 	}
 	*o = outputFormat(s)
 	return nil

@@ -27,7 +27,7 @@ has one already, parcels that the condition (when) of the new sink does not want
 parcels that are being sent at the moment.
 
 What would move is said before, and asked for.`,
-		Args: cobra.NoArgs,
+		Args: arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			for _, flag := range []struct{ name, value string }{{"from", move.From}, {"to", move.To}} {
 				if strings.TrimSpace(flag.value) == "" {

@@ -29,7 +29,7 @@ ask; --yes answers for a script, --dry-run changes nothing.
 
 These commands ask a running vodrelay through its admin server (admin.listen), or
 open the store themselves where none answers. export and import always open it.`,
-		Args: cobra.NoArgs,
+		Args: arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newParcelsList(p), newParcelsShow(p),
@@ -53,7 +53,7 @@ func newParcelsList(p *program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List parcels, by sink, waiting before dead, oldest first",
-		Args:  cobra.NoArgs,
+		Args:  arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			filter, err := selected.filter(cmd)
 			if err != nil {
@@ -138,7 +138,7 @@ func newParcelsShow(p *program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show ID",
 		Short: "Show the parcels of an event, with its content, as JSON",
-		Args:  cobra.ExactArgs(1),
+		Args:  arguments(1, "ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if _, _, err := selection.ParseID(args[0]); err != nil {
 				return &exitError{exitUsage, fmt.Errorf("ID: %w", err)}

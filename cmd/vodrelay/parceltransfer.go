@@ -22,7 +22,7 @@ func newParcelsExport(p *program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "export [FILE]",
 		Short: "Write parcels as JSON lines, to move them to another store",
-		Args:  cobra.MaximumNArgs(1),
+		Args:  arguments(0, "FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			filter, err := selected.filter(cmd)
 			if err != nil {
@@ -79,7 +79,7 @@ func newParcelsImport(p *program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "import [FILE]",
 		Short: "Store the parcels that export wrote; those that are there already stay as they are",
-		Args:  cobra.MaximumNArgs(1),
+		Args:  arguments(0, "FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return p.withStore(cmd, func(ctx context.Context, cfg *config.Config, s *store.Store) error {
 				in := p.stdin

@@ -35,7 +35,7 @@ func newPeek(p *program) *cobra.Command {
 		Long: `Show the next events of the queue without confirming them. Nothing is lost: they
 come back to the queue after 30 s, and until then no other consumer sees them.
 An empty queue is waited on for 5 s.`,
-		Args: cobra.NoArgs,
+		Args: arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if count < 1 {
 				return &exitError{exitUsage, fmt.Errorf("--count: %d: must be at least 1, such as 1 to see whether events can be pulled", count)}

@@ -33,7 +33,7 @@ take effect without a stop. It is checked whole first; a bad one changes nothing
 It also opens the files of file sinks anew, for logrotate.
 
 Without sinks in the configuration, events are printed, one JSON object a line.`,
-		Args: cobra.NoArgs,
+		Args: arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := p.load(cmd)
 			if err != nil {

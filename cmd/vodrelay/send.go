@@ -55,7 +55,7 @@ With a key from --sign-key-file or $` + signKeyVariable + ` each post carries Si
 and T. A line's EventHandle is left out.
 
 Exit codes: 0 all were accepted, 1 some were not`,
-		Args: cobra.ExactArgs(1),
+		Args: arguments(1, "FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := s.validate(); err != nil {
 				return &exitError{exitUsage, err}

@@ -100,7 +100,7 @@ func TestSendTriesAgainAndTellsWhatFailed(t *testing.T) {
 	require.Contains(t, log, "line 1: not accepted: 302: not")
 	require.NotContains(t, log, "\x1b")
 	require.Contains(t, log, "line 2: is not a JSON object")
-	require.Contains(t, log, "1 of 1 notifications were not accepted, 2 lines were invalid")
+	require.Contains(t, log, "1 of 1 notification was not accepted, 2 lines were not valid")
 
 	code, sum, log = send(t, nil, linesFile(t, `{"EventType":"A"}`), "--to", "http://user:hunter2@127.0.0.1:1/", "--tries", "2")
 	require.Equal(t, exitFailed, code)
@@ -166,7 +166,7 @@ func TestSendUsage(t *testing.T) {
 		want string
 	}{
 		{[]string{file}, `--to: "": write https://host/path`},
-		{[]string{"--to", "http://x/"}, "accepts 1 arg(s)"},
+		{[]string{"--to", "http://x/"}, "FILE is missing"},
 		{[]string{file, "--to", "x"}, `--to: "x": write https://host/path`},
 		{[]string{file, "--to", "http://x/", "--tries", "0"}, "--tries: 0: must be 1 or more"},
 		{[]string{file, "--to", "http://x/", "--concurrency", "0"}, "--concurrency: 0"},

@@ -183,7 +183,7 @@ func TestParcelsCommands(t *testing.T) {
 	require.Len(t, listParcels(t, environ), 8)
 	code, _, log = command(t, environ, "parcels", "import", file)
 	require.Equal(t, exitDone, code)
-	require.Contains(t, log, "2 parcels stored")
+	require.Contains(t, log, "2 parcels are stored")
 
 	tg.answer(http.StatusOK)
 	code, _, log = command(t, environ, "parcels", "replay", "--all", "--yes")

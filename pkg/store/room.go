@@ -7,8 +7,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/vodrelay/vodrelay/pkg/safetext"
 	"github.com/vodrelay/vodrelay/pkg/retry"
+	"github.com/vodrelay/vodrelay/pkg/safetext"
 )
 
 // holdings are what the store holds, by sink as toText has it.
