@@ -181,7 +181,7 @@ func TestPeekShowsEventsAndConfirmsNothing(t *testing.T) {
 	code, out, log = command(t, environ, "peek")
 	require.Equal(t, exitDone, code)
 	require.Contains(t, out, "NewFileUpload  5285890784273533167")
-	require.Contains(t, log, "they come back to the queue in 30s")
+	require.Contains(t, log, "back in the queue within 30s")
 	require.EqualValues(t, 0, cloud.Counts().Confirmed)
 
 	cloud.Publish(testApp, sample)

@@ -307,4 +307,12 @@ func TestExplain(t *testing.T) {
 	require.Equal(t, hintSlow, retry.Hint(file.explain(context.DeadlineExceeded)))
 	require.Equal(t, hintServer, retry.Hint(server.explain(context.DeadlineExceeded)))
 	require.Equal(t, hintServer, retry.Hint(Bare(server.explain(io.EOF))))
+	for port := range 2 {
+		err := server.explain(fmt.Errorf("write failed: %w", &net.OpError{
+			Op: "read", Net: "tcp", Source: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 40000 + port},
+			Addr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 5432}, Err: syscall.ECONNRESET,
+		}))
+		require.EqualError(t, err, "store: write failed: read tcp 127.0.0.1:5432: connection reset by peer", "the same for every port")
+		require.ErrorIs(t, err, syscall.ECONNRESET)
+	}
 }

@@ -199,6 +199,26 @@ func Bare(err error) error {
 	return err
 }
 
+// steadyError has a text that is the same each time.
+type steadyError struct {
+	text string
+	err  error
+}
+
+func (e *steadyError) Error() string { return e.text }
+func (e *steadyError) Unwrap() error { return e.err }
+
+// steady is err without the port of this end of a connection, which is another one each time.
+func steady(err error) error {
+	op := new(net.OpError)
+	if !errors.As(err, &op) || op.Source == nil {
+		return err
+	}
+	far := *op
+	far.Source = nil
+	return &steadyError{strings.ReplaceAll(err.Error(), op.Error(), far.Error()), err}
+}
+
 // explain makes err an Error, with a hint, and takes the password out should a driver have put it in.
 func (db *database) explain(err error) error {
 	if err == nil || errors.As(err, new(*Error)) {
@@ -217,7 +237,7 @@ func (db *database) explain(err error) error {
 	if db.secret != "" && strings.Contains(err.Error(), db.secret) {
 		err = errors.New(strings.ReplaceAll(err.Error(), db.secret, redact.Hidden)) // not wrapped: what is inside shows it
 	}
-	err = redact.Error(err)
+	err = redact.Error(steady(err))
 	if hint != "" {
 		err = retry.WithHint(err, hint)
 	}

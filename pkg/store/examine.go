@@ -43,7 +43,7 @@ func prepareFile(path string, o options) error {
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return makeFile(path, dir, err, o)
+		return makeFile(path, dir, o)
 	case err != nil:
 		return err
 	case !info.Mode().IsRegular():
@@ -52,14 +52,13 @@ func prepareFile(path string, o options) error {
 	return nil
 }
 
-// makeFile makes the database in dir, which is above path, or does for a check all but that. missing is why it is
-// not there.
-func makeFile(path, dir string, missing error, o options) error {
+// makeFile makes the database in dir, which is above path, or does for a check all but that.
+func makeFile(path, dir string, o options) error {
 	if err := alone(path); err != nil {
 		return err
 	}
 	if o.admin && !o.checked {
-		return retry.Permanent(retry.WithHint(fmt.Errorf("there is no store: %w", missing),
+		return retry.Permanent(retry.WithHint(fmt.Errorf("there is no store at %s: %w", path, fs.ErrNotExist),
 			"start vodrelay run once, which makes it, or correct path; it must be the path that the daemon uses"))
 	}
 	if err := diskprobe.Write(dir, path); err != nil {

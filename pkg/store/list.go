@@ -44,7 +44,7 @@ func (c Cursor) place() (place, error) {
 		err = json.Unmarshal(text, &p)
 	}
 	if err != nil {
-		return p, &Error{retry.Permanent(fmt.Errorf("%q is not a cursor: pass on what List returned", string(c)))}
+		return p, &Error{retry.Permanent(fmt.Errorf("%q is not the place of a page: take the one that the page before gave", string(c)))}
 	}
 	return p, nil
 }

@@ -377,7 +377,7 @@ func testList(t *testing.T, s *Store) {
 	}
 
 	_, _, err := s.List(t.Context(), Filter{}, "nonsense", 5)
-	require.ErrorContains(t, err, "is not a cursor")
+	require.ErrorContains(t, err, "is not the place of a page")
 	require.True(t, retry.IsPermanent(err))
 
 	// The same millisecond, more often than a page is long.
