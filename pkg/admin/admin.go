@@ -151,7 +151,7 @@ func (s *Server) connections() httpserver.Stats {
 
 // connectionsClosed tells of clients that keep more connections than there are places.
 func (s *Server) connectionsClosed(reason httpserver.Reason, count int64, from net.Addr) {
-	s.log.Warn("admin: there is no place for more connections: those that have waited longest are closed",
+	s.log.Warn("admin: connections were closed, since others needed their places: somebody keeps many open",
 		zap.Stringer("reason", reason), zap.Int64("connections", count), zap.Stringer("last_from", from))
 }
 

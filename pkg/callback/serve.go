@@ -55,11 +55,12 @@ func (s *Server) listenOn(l net.Listener) error {
 }
 
 func (s *Server) connectionsClosed(reason httpserver.Reason, count int64, from net.Addr) {
-	text := "callback: there is no place for more connections: those that have waited longest are closed"
-	if reason == httpserver.Stranger {
-		text = "callback: connections were closed, since their addresses may not post: see callback.allow and callback.trusted_proxies"
-	}
-	s.log.Warn(text, zap.Stringer("reason", reason), zap.Int64("connections", count), zap.Stringer("last_from", from))
+	text := map[httpserver.Reason]string{
+		httpserver.Stranger: "connections were closed, since their addresses may not post: see callback.allow and callback.trusted_proxies",
+		httpserver.Crowded:  "connections were closed, since their address has half of all, and a notification on each: if it is a proxy's, it belongs in callback.trusted_proxies",
+		httpserver.Replaced: "connections without a request were closed, since others needed their places: see callback.max_connections",
+	}[reason]
+	s.log.Warn("callback: "+text, zap.Stringer("reason", reason), zap.Int64("connections", count), zap.Stringer("last_from", from))
 }
 
 // Addr is the address that Listen took; nil before.

@@ -65,8 +65,8 @@ func (s signature) verify(keys []string, now time.Time) error {
 	if now.Unix() > expires {
 		return fmt.Errorf("the signature expired %ds ago: check this machine's clock", now.Unix()-expires)
 	}
-	if left := expires - now.Unix(); left > int64((SignLife+maxSkew)/time.Second) {
-		return fmt.Errorf("the signature is valid for another %ds, and VOD makes them for %d: check this machine's clock", left, int64(SignLife/time.Second))
+	if expires-now.Unix() > int64((SignLife+maxSkew)/time.Second) {
+		return fmt.Errorf("the signature is valid for longer than %s, and VOD makes them for %s: check this machine's clock", SignLife+maxSkew, SignLife)
 	}
 	return nil
 }

@@ -65,8 +65,8 @@ func TestSignatureIsRefused(t *testing.T) {
 		{signed(t, body, "another", time.Minute), "was not made with this receiver's key"},
 		{signed(t, body, "", time.Minute), "was not made with this receiver's key"},
 		{signed(t, body, testKey, -2*time.Second), "the signature expired"},
-		{signed(t, body, testKey, SignLife+maxSkew+time.Minute), "and VOD makes them for 600: check this machine's clock"},
-		{signed(t, body, testKey, 100*365*24*time.Hour), "the signature is valid for another"},
+		{signed(t, body, testKey, SignLife+maxSkew+time.Minute), "and VOD makes them for 10m0s: check this machine's clock"},
+		{signed(t, body, testKey, 100*365*24*time.Hour), "the signature is valid for longer than 15m0s"},
 		{body[:len(body)-2] + `,"A":{"Sign":"` + right + `","T":` + at + `}}}`, "carries no signature"}, // too deep
 	} {
 		status, text := ask(s, c.body)
@@ -79,7 +79,7 @@ func TestSignatureIsRefused(t *testing.T) {
 	for _, line := range logged.All() {
 		messages[line.Message] = true
 	}
-	require.Len(t, messages, 5)
+	require.Len(t, messages, 4)
 	require.EqualValues(t, 15, s.Stats().Unsigned)
 	for _, key := range []string{testKey, "previous"} {
 		status, _ := ask(s, signed(t, body, key, time.Minute))
@@ -97,7 +97,7 @@ func TestSignatureExpiresAtT(t *testing.T) {
 		require.EqualError(t, verify([]string{testKey}, []signature{s}, time.Now()), "the signature expired 1s ago: check this machine's clock")
 		early := time.Now().Add(-SignLife - time.Second - maxSkew) // a clock that is slow by as much as may be
 		require.NoError(t, verify([]string{testKey}, []signature{s}, early))
-		require.ErrorContains(t, verify([]string{testKey}, []signature{s}, early.Add(-time.Second)), "the signature is valid for another 901s")
+		require.ErrorContains(t, verify([]string{testKey}, []signature{s}, early.Add(-time.Second)), "the signature is valid for longer than 15m0s")
 		fresh := signature{t: fmt.Sprint(time.Now().Unix())}
 		fresh.sign = fmt.Sprintf("%x", sum(testKey, fresh.t))
 		require.NoError(t, verify([]string{testKey}, []signature{s, fresh}, time.Now()), "one of them is enough")

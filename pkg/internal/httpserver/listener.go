@@ -223,7 +223,6 @@ func (l *Listener) take(raw net.Conn) *conn {
 
 // turnAway closes what has no place any more.
 func (l *Listener) turnAway(raw net.Conn, reason Reason) {
-	_ = raw.Close()
 	l.mu.Lock()
 	l.stats.Closed[reason]++
 	report := &l.reports[reason]
@@ -233,6 +232,7 @@ func (l *Listener) turnAway(raw net.Conn, reason Reason) {
 		report.at, report.count = time.Now(), 0
 	}
 	l.mu.Unlock()
+	_ = raw.Close() // who notices it finds it counted
 	if due && l.limits.Closed != nil {
 		l.limits.Closed(reason, count, raw.RemoteAddr())
 	}
