@@ -171,7 +171,7 @@ func (l *Listener) Close() error {
 // take gives raw a place, or closes it and returns nil.
 func (l *Listener) take(raw net.Conn) *conn {
 	addr, known := Addr(raw.RemoteAddr().String())
-	if l.limits.Admit != nil && !(known && l.limits.Admit(addr)) {
+	if l.limits.Admit != nil && (!known || !l.limits.Admit(addr)) {
 		if tcp, ok := raw.(*net.TCPConn); ok {
 			_ = tcp.SetLinger(0) // a reset leaves nothing behind in the kernel
 		}
