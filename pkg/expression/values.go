@@ -49,6 +49,11 @@ type decoder struct {
 }
 
 func (d *decoder) take(bytes int) error {
+	if m := d.m; m.memory+bytes <= freeMemory && m.steps-1 > m.look { // nearly always
+		m.memory += bytes
+		m.steps--
+		return nil
+	}
 	if err := d.m.take(d.what, bytes); err != nil {
 		return &limitError{err}
 	}
