@@ -85,31 +85,33 @@ func deniedTo(action, code string) func(*testing.T, *setup) string {
 	}
 }
 
-// dated puts a proxy before the API that changes the Date of its replies.
-func dated(change func(http.Header)) func(*testing.T, *setup) string {
-	return func(t *testing.T, s *setup) string {
-		t.Helper()
-		const name = "VODRELAY_VOD_ENDPOINT="
-		for i, v := range s.environ {
-			endpoint, found := strings.CutPrefix(v, name)
-			if !found {
-				continue
-			}
-			target, err := url.Parse(endpoint)
-			require.NoError(t, err)
-			proxy := httputil.NewSingleHostReverseProxy(target)
-			proxy.ModifyResponse = func(res *http.Response) error { res.Header.Del("Date"); return nil }
-			s.environ[i] = name + serveHTTP(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				change(w.Header())
-				proxy.ServeHTTP(w, r)
-			}))
+// undated puts a proxy before the API that leaves the Date of its replies out.
+func undated(t *testing.T, s *setup) string {
+	t.Helper()
+	const name = "VODRELAY_VOD_ENDPOINT="
+	for i, v := range s.environ {
+		endpoint, found := strings.CutPrefix(v, name)
+		if !found {
+			continue
 		}
-		return ""
+		target, err := url.Parse(endpoint)
+		require.NoError(t, err)
+		proxy := httputil.NewSingleHostReverseProxy(target)
+		proxy.ModifyResponse = func(res *http.Response) error { res.Header.Del("Date"); return nil }
+		s.environ[i] = name + serveHTTP(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header()["Date"] = nil // net/http would add its own
+			proxy.ServeHTTP(w, r)
+		}))
 	}
+	return ""
 }
 
-func ahead(d time.Duration) func(http.Header) {
-	return func(h http.Header) { h.Set("Date", time.Now().UTC().Add(-d).Format(http.TimeFormat)) }
+// off has this machine's clock be ahead of the API's.
+func off(ahead time.Duration) func(*testing.T, *setup) string {
+	return func(_ *testing.T, s *setup) string {
+		s.cloud.SetClockSkew(-ahead)
+		return ""
+	}
 }
 
 var brokenKeys = []broken{
@@ -156,9 +158,11 @@ var brokenKeys = []broken{
 		return ""
 	}, passing, "connection refused"},
 	{"clock that is right", 0, func(*testing.T, *setup) string { return "" }, fine, "of the server's"},
-	{"clock that is a minute ahead", 0, dated(ahead(time.Minute)), warned, "ahead of the server's"},
-	{"clock that is a minute behind", 0, dated(ahead(-time.Minute)), warned, "behind the server's"},
-	{"clock that nobody can measure", 0, dated(func(h http.Header) { h["Date"] = nil }), fine, "could not be measured"},
+	{"clock that is a minute ahead", 0, off(time.Minute), warned, "ahead of the server's"},
+	{"clock that is a minute behind", 0, off(-time.Minute), warned, "behind the server's"},
+	{"clock that is 10 minutes ahead", 0, off(10 * time.Minute), passing, "ahead of the server's"},
+	{"clock that is 10 minutes behind", 0, off(-10 * time.Minute), passing, "behind the server's"},
+	{"clock that nobody can measure", 0, undated, fine, "could not be measured"},
 }
 
 // serveHTTP runs a server until the test ends and returns its address.

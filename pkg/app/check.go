@@ -134,7 +134,7 @@ func Check(ctx context.Context, cfg *config.Config) (_ []Finding, err error) {
 func checkSink(ctx context.Context, s builtSink) Finding {
 	detail, untested := "ready", s.sink.Untested()
 	if untested != "" {
-		detail = "can be reached"
+		detail = "is there"
 	}
 	f := finding(fmt.Sprintf("sink %s (%s)", s.cfg.Name, s.cfg.Type), detail, s.sink.Check(ctx))
 	if f.Status == Passed {
@@ -146,12 +146,14 @@ func checkSink(ctx context.Context, s builtSink) Finding {
 
 // warningOf is what the relay would log when it starts.
 func warningOf(entry observer.LoggedEntry) Finding {
-	f := Finding{Name: "configuration", Status: Warned, Detail: entry.Message}
+	f := Finding{Name: "configuration", Status: Warned, Detail: redact.Text(entry.Message)}
 	fields := entry.ContextMap()
 	if sink, ok := fields["sink"].(string); ok {
 		f.Name = "sink " + sink
 	}
-	f.Hint, _ = fields["hint"].(string)
+	if hint, ok := fields["hint"].(string); ok {
+		f.Hint = redact.Quoted(hint)
+	}
 	return f
 }
 
