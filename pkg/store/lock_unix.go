@@ -59,7 +59,7 @@ func lockedByOther(file *os.File, name string) error {
 	if name != file.Name() {
 		carrier, err := os.OpenFile(name, os.O_RDWR, 0)
 		if err != nil {
-			return nil //nolint:nilerr // no daemon has made it
+			return nil // no daemon has made it
 		}
 		defer func() { _ = carrier.Close() }() // nothing was written
 		file = carrier

@@ -11,7 +11,7 @@ func Room(path string) error {
 	if err := syscall.Statfs(path, &volume); err != nil || volume.Blocks == 0 { // as of a volume without a limit
 		return nil //nolint:nilerr // it is not known
 	}
-	if uint64(volume.Bavail)*uint64(volume.Bsize) < size { //nolint:unconvert,gosec // their types differ between the systems
+	if uint64(volume.Bavail)*uint64(volume.Bsize) < size { //nolint:unconvert // their types differ between the systems
 		return about("write", path, syscall.ENOSPC)
 	}
 	return nil
