@@ -83,11 +83,7 @@ func NewReport(findings ...Finding) Report {
 
 // String is the summary as people read it, such as "7 ok, 1 warning, 1 failed, 2 not tested".
 func (s Summary) String() string {
-	warnings := fmt.Sprintf("%d warnings", s.Warnings)
-	if s.Warnings == 1 {
-		warnings = "1 warning"
-	}
-	text := fmt.Sprintf("%d ok, %s, %d failed", s.OK, warnings, s.Failed)
+	text := fmt.Sprintf("%d ok, %s, %d failed", s.OK, safetext.Count(s.Warnings, "warning", "warnings"), s.Failed)
 	if s.NotTested > 0 {
 		text += fmt.Sprintf(", %d not tested", s.NotTested)
 	}

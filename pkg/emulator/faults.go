@@ -23,7 +23,7 @@ const (
 	FaultContentType FaultKind = "content-type" // the answer with ContentType
 	FaultDuplicate   FaultKind = "duplicate"    // PullEvents only: each event twice in one answer
 	FaultNoHold      FaultKind = "no-hold"      // PullEvents only: an empty queue answers at once
-	FaultClockSkew   FaultKind = "clock-skew"   // the timestamp is judged, and the Date told, by a clock that is Delay ahead
+	FaultClockSkew   FaultKind = "clock-skew"   // the timestamp is judged, and the Date made, by a clock that is Delay ahead
 	FaultHang        FaultKind = "hang"         // nothing happens for Delay; 0: until ReleaseHung or the client goes
 	FaultExtraItems  FaultKind = "extra-items"  // PullEvents only: Count items behind the events that are numbers; 0: 1,048,576
 	FaultOddItems    FaultKind = "odd-items"    // PullEvents only: items behind the events that are none, or lack something

@@ -103,7 +103,7 @@ type Options struct {
 	StateLag time.Duration
 	// Seed decides handles, request IDs and the faults that come at a rate.
 	Seed uint64
-	// OnWrongSignature, when set, is told what a request with a wrong signature should have signed. It is
+	// OnWrongSignature, when set, gets what a request with a wrong signature should have signed. It is
 	// called from many goroutines.
 	OnWrongSignature func(WrongSignature)
 	// Variants choose between behaviours that are not established.

@@ -63,7 +63,7 @@ type standing struct {
 	refusals Refusals
 }
 
-// failed is told of an attempt that failed, and that the event is not to blame for.
+// failed records an attempt that failed, and that the event is not to blame for.
 func (s *standing) failed(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -72,7 +72,7 @@ func (s *standing) failed(err error) {
 	s.failing.Last, s.failing.Error, s.failing.Hint = now, event.ParcelError(err), retry.Hint(err)
 }
 
-// missed is told of a delivery that failed. err is that of its last attempt, or why there was none.
+// missed records a delivery that failed. err is that of its last attempt, or why there was none.
 func (s *standing) missed(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -99,7 +99,7 @@ func (s *standing) begin(now time.Time) {
 	}
 }
 
-// accepted is told of an event that was accepted.
+// accepted records an event that was accepted.
 func (s *standing) accepted() {
 	if s.good.Load() {
 		return

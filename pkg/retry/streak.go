@@ -31,19 +31,19 @@ const (
 // What is the fault of a single event is no failure of what it was sent to: it must not start or end a Streak that
 // others share, or else each of them starts and ends one. It may have a Streak of its own, for EndAfter.
 type Streak struct {
-	mu     sync.Mutex
-	on     Run
-	told   bool // there was a message in this streak
-	kinds  []kind
-	others int // failures that are of none of the kinds
+	mu       sync.Mutex
+	on       Run
+	reported bool // there was a message in this streak
+	kinds    []kind
+	others   int // failures that are of none of the kinds
 }
 
 // kind is one of the kinds of errors in a streak.
 type kind struct {
-	text, example string
-	count         int       // in this streak
-	seen, told    time.Time // last; told: zero for never
-	news          bool      // it was told in this streak
+	text, example  string
+	count          int       // in this streak
+	seen, reported time.Time // last; reported: zero for never
+	news           bool      // it was reported in this streak
 }
 
 // Run is a run of failures.
@@ -53,9 +53,9 @@ type Run struct {
 	Last     time.Time // of the latest
 	Err      error     // of the latest
 
-	told   bool
-	ended  time.Time
-	errors string
+	reported bool
+	ended    time.Time
+	errors   string
 }
 
 // Fail counts a failure. It reports whether this one is worth a message: the first of its kind in the streak, unless
@@ -76,16 +76,16 @@ func (s *Streak) Fail(err error) (worthTelling bool) {
 	}
 	k.count++
 	k.seen = now
-	if k.news || !k.told.IsZero() && now.Sub(k.told) < kindTime {
+	if k.news || !k.reported.IsZero() && now.Sub(k.reported) < kindTime {
 		return false
 	}
-	k.news, k.told, s.told = true, now, true
+	k.news, k.reported, s.reported = true, now, true
 	return true
 }
 
 // begin forgets the kinds of earlier streaks, but for those of the last minute.
 func (s *Streak) begin(now time.Time) {
-	s.on, s.told, s.others = Run{Since: now}, false, 0
+	s.on, s.reported, s.others = Run{Since: now}, false, 0
 	s.kinds = slices.DeleteFunc(s.kinds, func(k kind) bool { return now.Sub(k.seen) >= kindTime })
 	for i := range s.kinds {
 		s.kinds[i].count, s.kinds[i].news = 0, false
@@ -131,7 +131,7 @@ func (s *Streak) EndAfter(quiet time.Duration) Run {
 		return Run{}
 	}
 	run := s.on
-	run.told, run.ended, run.errors = s.told, now, s.list()
+	run.reported, run.ended, run.errors = s.reported, now, s.list()
 	s.on = Run{}
 	return run
 }
@@ -163,7 +163,7 @@ func (s *Streak) Now() Run {
 // Report writes to the log that the streak is over, with the number of its failures, how long it lasted and, if they
 // were of several kinds, of which. It writes nothing of a streak without failures, or that nothing was reported of.
 func (r Run) Report(log *zap.Logger, message string, fields ...zap.Field) {
-	if r.Failures == 0 || !r.told {
+	if r.Failures == 0 || !r.reported {
 		return
 	}
 	fields = append(fields, zap.Int("failures", r.Failures), zap.Duration("lasted", r.ended.Sub(r.Since)))
@@ -174,7 +174,7 @@ func (r Run) Report(log *zap.Logger, message string, fields ...zap.Field) {
 }
 
 // Reported says that the streak had a message, so that its end deserves one, too.
-func (r Run) Reported() bool { return r.told }
+func (r Run) Reported() bool { return r.reported }
 
 // number is what begins with a digit, or with letters that belong to a number in hexadecimal notation: a port, an
 // address, a time, a duration, an ID. A word before it, with a blank or an equals sign, says that it is a status.

@@ -192,8 +192,8 @@ func (w *writer) commit(shard int64, writes []*write) {
 		if w.db.guard.isLost() != nil {
 			return // which is said
 		}
-		if told := w.db.explain(err); !errors.Is(err, ErrClosed) && w.streak.Fail(told) {
-			w.log.Error("the store cannot be written", zap.Error(told), zap.String("hint", retry.Hint(told)))
+		if explained := w.db.explain(err); !errors.Is(err, ErrClosed) && w.streak.Fail(explained) {
+			w.log.Error("the store cannot be written", zap.Error(explained), zap.String("hint", retry.Hint(explained)))
 		}
 	}
 }

@@ -26,7 +26,7 @@ type Limits struct {
 	// nil: none.
 	Many func(netip.Addr) bool
 	// Closed is called with the connections that were closed for each reason since its last call: with the first
-	// one, and then once a minute at most. from is the last one's address. nil: nobody is told.
+	// one, and then once a minute at most. from is the last one's address. nil: nothing is called.
 	Closed func(reason Reason, count int64, from net.Addr)
 }
 
