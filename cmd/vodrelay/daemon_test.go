@@ -178,7 +178,7 @@ func TestAReloadThatIsRefusedChangesNothing(t *testing.T) {
 	}
 	d := startDaemon(t, environ, config("[1500000001, 1500000002, 1500000003]", 96, "a", "b"))
 	d.reload(t, config("[1500000001]", 32, "a"), "the configuration was not reloaded")
-	require.Contains(t, d.stderr.String(), "relay.max_in_hand: 32: must be at least 96 for 3 applications")
+	require.Contains(t, d.stderr.String(), "relay.max_in_hand: 32: must be at least 96: 32 for each of 3 applications")
 	require.Contains(t, d.stderr.String(), "the applications change with a restart")
 	for i := range uint64(3) {
 		cloud.Publish(testApp+i, emulator.GenerateUploads(10, 1+i)...)

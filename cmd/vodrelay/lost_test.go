@@ -53,7 +53,7 @@ func TestTheStoreIsLostWhileEventsAreParked(t *testing.T) {
 			c.harm(t, path)
 			eventually(t, "it is not ready", func() bool { code, _ := d.try("/readyz"); return code == http.StatusServiceUnavailable })
 			_, why := d.try("/readyz?verbose")
-			require.Contains(t, why, "[-]store failed: store: the store is lost")
+			require.Contains(t, why, "[-]store failed: the store is lost")
 			after := emulator.GenerateUploads(100, 2)
 			cloud.Publish(testApp, after...)
 			eventually(t, "they are pulled", func() bool { return cloud.Counts().Waiting == 0 && d.status(t).InHand >= 100 })

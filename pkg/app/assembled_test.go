@@ -50,7 +50,10 @@ func assemble(t *testing.T, sinks string, environ ...string) *assembled {
 	require.NoError(t, err)
 	require.NoError(t, free.Close())
 	a.url = "http://" + free.Addr().String()
-	if !slices.ContainsFunc(environ, func(v string) bool { return strings.HasPrefix(v, "VODRELAY_STORE_") }) {
+	placed := func(v string) bool {
+		return strings.HasPrefix(v, "VODRELAY_STORE_PATH=") || strings.HasPrefix(v, "VODRELAY_STORE_DRIVER=")
+	}
+	if !slices.ContainsFunc(environ, placed) {
 		environ = append(environ, "VODRELAY_STORE_PATH="+filepath.Join(t.TempDir(), "store.db"))
 	}
 	cfg, err := config.Load(config.LoadOptions{NoFile: true, Environ: append([]string{

@@ -115,7 +115,7 @@ func TestCloseGivesUp(t *testing.T) {
 	defer cancel()
 	require.Error(t, s.Send(ctx, sinktest.Upload(1)))
 	err := s.Close(ctx)
-	require.ErrorContains(t, err, "1 records were not acknowledged before the end")
+	require.ErrorContains(t, err, "1 record was not acknowledged before the end")
 }
 
 // idle reports whether no record is on its way.

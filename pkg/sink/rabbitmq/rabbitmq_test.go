@@ -428,7 +428,7 @@ func TestLeftBehind(t *testing.T) {
 				require.NoError(t, sink.Close(ctx))
 				require.Len(t, r.all(t, queue), 2)
 			} else {
-				require.ErrorContains(t, sink.Close(ctx), "1 messages were not confirmed before the end")
+				require.ErrorContains(t, sink.Close(ctx), "1 message was not confirmed before the end")
 			}
 		})
 	}
