@@ -50,6 +50,11 @@ var waysToBeAway = []away{
 		require.NoError(t, os.Truncate(ballast, 8<<20-12<<10))
 		return "store: {path: " + filepath.Join(dir, "s.db") + "}\n", func() { require.NoError(t, os.Remove(ballast)) }
 	}},
+	{name: "read-only volume", prepare: func(t *testing.T) (string, func()) {
+		dir := volume(t)
+		require.NoError(t, syscall.Mount("", dir, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""))
+		return "store: {path: " + filepath.Join(dir, "s.db") + "}\n", func() { require.NoError(t, syscall.Mount("", dir, "", syscall.MS_REMOUNT, "")) }
+	}},
 	{name: "PostgreSQL is away", prepare: func(t *testing.T) (string, func()) {
 		server := pgtest.Start(t)
 		store := fmt.Sprintf("store: {driver: postgres, url: %q}\n", server.Database())

@@ -86,8 +86,10 @@ func diagnose(err error) trouble {
 		return trouble{hint: hintServer, everywhere: true, session: true}
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return trouble{hint: hintFull, everywhere: true}
-	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+	case errors.Is(err, fs.ErrPermission):
 		return trouble{hint: hintReadOnly, everywhere: true, person: true}
+	case errors.Is(err, syscall.EROFS): // a volume can be mounted again, also by itself
+		return trouble{hint: hintReadOnly, everywhere: true}
 	case errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.EISDIR), errors.Is(err, syscall.ELOOP), errors.Is(err, syscall.ENAMETOOLONG):
 		return trouble{hint: "correct path: it must name a file, in directories that are there or can be made", everywhere: true, person: true}
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, driver.ErrBadConn), errors.As(err, &network) && !isErrno(network),
