@@ -102,6 +102,7 @@ var packaged = map[string]string{
 	"/usr/share/vodrelay/vodrelay.yaml":                  "644 root root",
 	"/usr/share/vodrelay/examples/webhook.yaml":          "644 root root",
 	"/usr/share/vodrelay/examples":                       "755 root root",
+	"/usr/share/vodrelay/examples/nodejs/consumer.mjs":   "644 root root",
 	"/usr/share/doc/vodrelay/README.md":                  "644 root root",
 	"/usr/share/doc/vodrelay/CHANGELOG.md":               "644 root root",
 	"/usr/share/doc/vodrelay/copyright":                  "644 root root",
