@@ -41,8 +41,8 @@ DescribeEventsState, DescribeEventConfig and ModifyEventConfig, with signatures,
 30 s leases, long polls and quotas, for tests of vodrelay or of your own
 consumer in any language: the requests of the vendor's SDKs are accepted, and a
 wrong signature is logged with what should have been signed. An example in
-Node.js is in configs/examples/nodejs. Its control API publishes events, shows counts and the journal, and
-injects faults:
+Node.js is in configs/examples/nodejs. Its control API publishes events, shows
+counts and the journal, and injects faults:
 
   curl http://127.0.0.1:9090/_emulator/
 
