@@ -10,6 +10,7 @@ import (
 
 	"github.com/vodrelay/vodrelay/pkg/internal/httpserver"
 	"github.com/vodrelay/vodrelay/pkg/internal/secretfile"
+	"github.com/vodrelay/vodrelay/pkg/redact"
 )
 
 const (
@@ -74,7 +75,7 @@ func (c Config) closed(address string) error {
 
 // String shows no secret.
 func (c Config) String() string {
-	return fmt.Sprintf("{Listen:%s Token:%s TokenFile:%s Hosts:%q Pprof:%t}", c.Listen, hide(c.Token), c.TokenFile, c.Hosts, c.Pprof)
+	return fmt.Sprintf("{Listen:%s Token:%s TokenFile:%s Hosts:%q Pprof:%t}", c.Listen, redact.Secret(c.Token), c.TokenFile, c.Hosts, c.Pprof)
 }
 
 // Format is String for every verb.
@@ -82,16 +83,9 @@ func (c Config) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, c.String(
 
 // MarshalJSON shows no secret.
 func (c Config) MarshalJSON() ([]byte, error) {
-	c.Token = hide(c.Token)
+	c.Token = redact.Secret(c.Token)
 	type plain Config // without this method
 	return json.Marshal(plain(c))
-}
-
-func hide(secret string) string {
-	if secret == "" {
-		return ""
-	}
-	return "***"
 }
 
 func (c Config) asksForToken() bool { return c.Token != "" || c.TokenFile != "" }

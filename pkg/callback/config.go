@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/vodrelay/vodrelay/pkg/internal/httpserver"
+	"github.com/vodrelay/vodrelay/pkg/redact"
 )
 
 // Config is where notifications are received, and from whom.
@@ -165,11 +166,7 @@ func (c Config) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, c.String(
 
 // MarshalJSON shows no secret.
 func (c Config) MarshalJSON() ([]byte, error) {
-	for _, secret := range []*string{&c.SignKey, &c.PreviousSignKey} {
-		if *secret != "" {
-			*secret = "***"
-		}
-	}
+	c.SignKey, c.PreviousSignKey = redact.Secret(c.SignKey), redact.Secret(c.PreviousSignKey)
 	type plain Config // without this method
 	return json.Marshal(plain(c))
 }

@@ -22,6 +22,8 @@ type field struct {
 	off    bool // an empty value is one of its own, and not the default
 	// firstShown: of a list that is secret, the first item is none.
 	firstShown bool
+	// namesShown: of a list that is secret, the names in NAME=value are none.
+	namesShown bool
 	typ        reflect.Type
 	index      []int
 }
@@ -41,7 +43,7 @@ func fieldsOf(t reflect.Type) []field {
 		default:
 			f := field{
 				name: name, doc: sf.Tag.Get("doc"), def: sf.Tag.Get("default"),
-				secret: sf.Tag.Get("secret") != "", firstShown: sf.Tag.Get("secret") == "arguments", off: sf.Tag.Get("empty") == "off",
+				secret: sf.Tag.Get("secret") != "", firstShown: sf.Tag.Get("secret") == "arguments", namesShown: sf.Tag.Get("secret") == "settings", off: sf.Tag.Get("empty") == "off",
 				typ: sf.Type, index: sf.Index,
 			}
 			if enum := sf.Tag.Get("enum"); enum != "" {

@@ -54,6 +54,9 @@ func TestPlantedSecrets(t *testing.T) {
 		if f.secret {
 			texts = append(texts, "canary", "canarycanarycanary", "A=canary")
 		}
+		if f.secret && !f.namesShown { // base64 ends like this
+			texts = append(texts, "canarycanarycanary=", "canarycanarycanary==")
+		}
 		for _, text := range texts {
 			values := plant(v.Type(), f, text)
 			if len(texts) == len(planted) { // one that takes neither

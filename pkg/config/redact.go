@@ -105,6 +105,10 @@ func showValue(v reflect.Value, f field) *yaml.Node {
 	case t.Kind() == reflect.Slice:
 		list := &yaml.Node{Kind: yaml.SequenceNode, Style: yaml.FlowStyle}
 		for i := range v.Len() {
+			if name := assigned.FindString(v.Index(i).String()); name != "" && f.namesShown {
+				list.Content = append(list.Content, word("!!str", name+redact.Hidden))
+				continue
+			}
 			list.Content = append(list.Content, showWord(v.Index(i), f.secret && (i > 0 || !f.firstShown)))
 		}
 		return list
@@ -164,18 +168,13 @@ func duration(d time.Duration) string {
 	return s
 }
 
-var assignment = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*=`)
+// assigned is NAME= of a setting.
+var assigned = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*=`)
 
-// shown is a value without what is secret in it: all of a secret, but for the name in NAME=value, and what stands in an
-// address besides its host.
+// shown is a value without what is secret in it: all of a secret, and what stands in an address besides its host.
 func shown(s string, secret bool) string {
-	switch {
-	case s == "":
-		return ""
-	case secret && assignment.MatchString(s):
-		return assignment.FindString(s) + redact.Hidden
-	case secret:
-		return redact.Hidden
+	if secret {
+		return redact.Secret(s)
 	}
 	return redact.Value(s)
 }

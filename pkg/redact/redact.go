@@ -14,6 +14,14 @@ import (
 // Hidden stands where a secret was.
 const Hidden = "***"
 
+// Secret says no more of a secret than whether there is one: Hidden, or "" for none.
+func Secret(s string) string {
+	if s == "" {
+		return ""
+	}
+	return Hidden
+}
+
 // hosts are one or several, with or without ports, as lists of PostgreSQL's and MongoDB's addresses have them.
 var hosts = regexp.MustCompile(`^` + oneHost + `(?:,` + oneHost + `)*$`)
 

@@ -13,7 +13,7 @@ import (
 type Config struct {
 	Command   []string      `mapstructure:"command" secret:"arguments" doc:"The program and its arguments, one list item each, such as [/usr/local/bin/on-upload, --quiet]. No shell is involved; for one write [sh, -c, \"...\"]. Status 0 accepts the event, 65 makes it a dead letter, after every other one it is sent again."`
 	Dir       string        `mapstructure:"dir" doc:"Directory in which the command runs. Empty: vodrelay's own."`
-	Env       []string      `mapstructure:"env" secret:"true" doc:"Variables for the command besides PATH, HOME, USER, LANG, LC_ALL, TZ and TMPDIR, which it inherits: NAME=value, or only NAME to inherit that one too."`
+	Env       []string      `mapstructure:"env" secret:"settings" doc:"Variables for the command besides PATH, HOME, USER, LANG, LC_ALL, TZ and TMPDIR, which it inherits: NAME=value, or only NAME to inherit that one too."`
 	Format    event.Format  `mapstructure:"format" enum:"callback,cloudevents" default:"callback" doc:"Form of the event on standard input: callback (the body of VOD's normal callback) or cloudevents (a CloudEvents 1.0 object in JSON)."`
 	KillGrace time.Duration `mapstructure:"kill_grace" default:"1s" doc:"Time between SIGTERM and SIGKILL when the command has used up its time limit, 10ms to 10s."`
 }
