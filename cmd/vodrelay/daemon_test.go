@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -24,13 +26,25 @@ import (
 	"github.com/vodrelay/vodrelay/pkg/emulator"
 )
 
-// freeAddress is one that nobody listens on at the moment.
+// given are the addresses that freeAddress has returned.
+var given sync.Map
+
+// freeAddress is one that nobody listens on, and that nobody gets by chance before it is used: its port is below those
+// that the system gives to connections (net.ipv4.ip_local_port_range), of which some tests make thousands.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
+	for range 1000 {
+		address := fmt.Sprintf("127.0.0.1:%d", 10_000+rand.N(20_000))
+		if _, taken := given.LoadOrStore(address, true); taken {
+			continue
+		}
+		if l, err := net.Listen("tcp", address); err == nil {
+			require.NoError(t, l.Close())
+			return address
+		}
+	}
+	require.Fail(t, "no address is free")
+	return ""
 }
 
 // running is a vodrelay with a configuration file of its own.
