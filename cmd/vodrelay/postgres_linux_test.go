@@ -11,11 +11,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/vodrelay/vodrelay/pkg/emulator"
+	"github.com/vodrelay/vodrelay/pkg/event"
 	"github.com/vodrelay/vodrelay/pkg/relay"
 	"github.com/vodrelay/vodrelay/pkg/store/pgtest"
 )
 
-// TestAFailoverOfTheDatabase: sessions that are read-only for good are no reason to stand still.
+// TestAFailoverOfTheDatabase: sessions that stay read-only are no reason to stand still.
 func TestAFailoverOfTheDatabase(t *testing.T) {
 	t.Parallel()
 	server := pgtest.Start(t)
@@ -35,7 +36,8 @@ func TestAFailoverOfTheDatabase(t *testing.T) {
 	require.Len(t, good.accepted(), 100)
 
 	server.MakeWritable()
-	eventually(t, "everything is confirmed again", func() bool { return cloud.Counts().Confirmed == 500 })
+	// An event that could not wait any longer for the store comes back when its lease is over.
+	require.Eventually(t, func() bool { return cloud.Counts().Confirmed == 500 }, event.LeaseTime+patient, 10*time.Millisecond, "everything is confirmed again")
 	eventually(t, "it is ready", func() bool { code, _ := d.try("/readyz"); return code == http.StatusOK })
 	d.signal(syscall.SIGTERM)
 	require.Zero(t, d.wait())
