@@ -9,7 +9,7 @@ GOVULNCHECK   := golang.org/x/vuln/cmd/govulncheck@latest
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build package test lint vuln fuzz bench microbench demo tidy generate clean
+.PHONY: help build package test mutate lint vuln fuzz bench microbench demo tidy generate clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -24,6 +24,9 @@ test: ## install what tests need (as root on Debian), run every test with the ra
 	scripts/testdeps
 	CGO_ENABLED=1 scripts/gotest -race -shuffle=on -timeout=10m -p=3 -parallel=4 -- ./... # most of them wait
 	cd deploy/test && ../../scripts/gotest -count=1 -shuffle=on -timeout=10m -- ./... # no cache: it does not see the files under test
+
+mutate: ## change the code in PACKAGES, one operator at a time, and report what no test notices (an hour for all)
+	$(GO) run ./scripts/mutate $(PACKAGES)
 
 lint: ## run the linters (configuration: .golangci.yml)
 	$(GO) run $(GOLANGCI_LINT) run ./...
