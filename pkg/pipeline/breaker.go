@@ -129,7 +129,8 @@ func (b *breaker) wait(ctx context.Context) bool {
 	return retry.Sleep(ctx, time.Until(at)) == nil
 }
 
-// patient waits for a target that is down and that nothing can be parked for, instead of failing at once.
+// patient waits for a target that is down and that nothing can be parked for, instead of failing at once. An attempt
+// that was not made for another reason has no delay: it is the caller's to repeat.
 type patient struct {
 	Sink    // with the breaker in it
 	breaker *breaker
@@ -138,7 +139,7 @@ type patient struct {
 func (p *patient) Send(ctx context.Context, e event.Event) error {
 	for {
 		err := p.Sink.Send(ctx, e)
-		if !errors.Is(err, retry.ErrNotTried) || !p.breaker.wait(ctx) {
+		if !errors.Is(err, retry.ErrNotTried) || retry.Delay(err) == 0 || !p.breaker.wait(ctx) {
 			return err
 		}
 	}

@@ -13,27 +13,34 @@ import (
 	"github.com/vodrelay/vodrelay/pkg/retry"
 )
 
-// An expression that fails, or that its context ends, says nothing about the target: the breaker stays closed.
+// An expression that fails, or that its context ends, says nothing about the target: the breaker stays closed, and the
+// event is not sent again and again while its lease lasts.
 func TestExpressionsDoNotCountForTheBreaker(t *testing.T) {
-	x, err := expression.Compile(`replace(payload.T, "x", payload.T)`)
+	x, err := expression.Compile(`repeat("x", payload.N)`)
 	require.NoError(t, err)
-	hostile := delivery(t, `{"EventType":"t","P":{"T":"`+strings.Repeat("x", 120_000)+`","L":[`+strings.Repeat("1,", 60_000)+`1]}}`)
-	for name, under := range map[string]func(context.Context) context.Context{
-		"the event's fault": func(ctx context.Context) context.Context { return ctx },
-		"nobody's fault": func(ctx context.Context) context.Context {
-			ended, cancel := context.WithCancel(ctx)
-			cancel()
-			return ended
-		},
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	for name, c := range map[string]struct {
+		ctx   context.Context
+		times string // 1 MiB is the most, and beyond 256 KiB the context is asked
+		fault bool
+	}{
+		"the event's fault": {ctx: t.Context(), times: "2000000", fault: true},
+		"nobody's fault":    {ctx: ended, times: "500000"},
 	} {
-		p := build(t, nil, Route{Name: "a", Breaker: BreakerConfig{Failures: 1, Open: 1 << 40}, Sink: SinkFunc(func(ctx context.Context, e event.Event) error {
-			_, err := x.Text(under(ctx), e)
+		sends := 0
+		p := build(t, nil, Route{Name: "a", Breaker: BreakerConfig{Failures: 1, Open: 1 << 40}, Sink: SinkFunc(func(_ context.Context, e event.Event) error {
+			sends++
+			_, err := x.Text(c.ctx, e)
+			require.Equal(t, c.fault, retry.IsPermanent(err), "%s: %v", name, err)
 			return err
 		})})
+		d := delivery(t, `{"EventType":"t","P":{"N":`+c.times+`}}`)
 		for range 3 * rush {
-			require.Error(t, p.Handle(t.Context(), hostile), name)
+			require.Error(t, p.Handle(t.Context(), d), name)
 		}
 		require.True(t, p.Available("a"), name)
+		require.Equal(t, 3*rush, sends, name)
 	}
 }
 
