@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -46,6 +47,10 @@ func TestUsage(t *testing.T) {
 		{[]string{"mode", "--uploads", "maybe"}, `--uploads: "maybe": write on or off`},
 		{[]string{"emulator", "--listen", "9090"}, `--listen: "9090": write host:port`},
 		{[]string{"emulator", "--rate", "-1"}, "--rate: -1: must be 0 or more"},
+		{[]string{"emulator", "--variant", "empty-nul"}, `--variant: "empty-nul": did you mean empty-null?`},
+		{[]string{"emulator", "--variant", "entirely-different"}, `--variant: "entirely-different": does not exist: see vodrelay emulator --variant list`},
+		{[]string{"emulator", "--variant", "empty-null", "--variant", "empty-array"}, "--variant: variants: empty-null and empty-array exclude each other (empty queue)"},
+		{[]string{"emulator", "--lease", "-1s"}, "Lease: -1s is negative"},
 		{[]string{"demo", "--count", "0"}, "--count: 0:"},
 		{[]string{"emulator", "--file", "missing.jsonl"}, "missing.jsonl"},
 	} {
@@ -66,6 +71,17 @@ func TestHelpNamesEveryCommand(t *testing.T) {
 	code, out, _ = command(t, nil, "completion", "bash")
 	require.Equal(t, exitDone, code)
 	require.Contains(t, out, "vodrelay")
+}
+
+func TestTheEmulatorListsItsVariants(t *testing.T) {
+	t.Parallel()
+	code, out, log := command(t, nil, "emulator", "--variant", "list")
+	require.Equal(t, exitDone, code, log)
+	require.Contains(t, out, "empty queue\n* empty-error   an empty queue is the error")
+	for _, v := range emulator.AllVariants() {
+		require.Regexp(t, "(?m)^. "+v.Name+" +"+regexp.QuoteMeta(v.Summary)+"$", out)
+	}
+	require.Empty(t, log)
 }
 
 func TestVersion(t *testing.T) {

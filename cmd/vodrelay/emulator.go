@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -22,16 +23,15 @@ import (
 
 func newEmulator(p *program) *cobra.Command {
 	var (
-		listen     string
-		subAppID   uint64
-		uploads    int
-		perSecond  float64
-		seed       uint64
-		file       string
-		latency    time.Duration
-		unlimited  bool
-		allTypes   bool
-		nullFields bool
+		listen    string
+		subAppID  uint64
+		uploads   int
+		perSecond float64
+		file      string
+		unlimited bool
+		allTypes  bool
+		variants  []string
+		opts      emulator.Options
 	)
 	cmd := &cobra.Command{
 		Use:   "emulator",
@@ -48,9 +48,18 @@ counts and the journal, and injects faults:
 
 It asks for no credentials there, so it listens on this machine only unless
 --listen says otherwise. Web pages of other sites cannot use it: it answers to IP
-addresses, localhost and names of the network, such as a container's.`,
+addresses, localhost and names of the network, such as a container's.
+
+Where VOD's documentation leaves open what the service does, the emulator takes
+one answer, and --variant another one:
+
+  vodrelay emulator --variant list
+  vodrelay emulator --variant empty-null,handle-same`,
 		Args: arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if slices.Equal(variants, []string{"list"}) {
+				return listVariants(p.stdout)
+			}
 			_, _, err := net.SplitHostPort(listen)
 			switch {
 			case err != nil:
@@ -60,12 +69,15 @@ addresses, localhost and names of the network, such as a container's.`,
 			case perSecond < 0:
 				return &exitError{exitUsage, fmt.Errorf("--rate: %g: must be 0 or more events per second", perSecond)}
 			}
+			if err := chooseVariants(&opts, variants, subAppID); err != nil {
+				return &exitError{exitUsage, err}
+			}
 			log, err := app.NewLogger(config.Log{Level: "info", Format: "auto"}, p.stderr)
 			if err != nil {
 				return err
 			}
 			defer func() { _ = log.Sync() }() // the process ends
-			opts := emulator.Options{Seed: seed, Latency: latency, Variants: emulator.Variants{NullFields: nullFields}, OnWrongSignature: wrongSignature(log.Logger)}
+			opts.OnWrongSignature = wrongSignature(log.Logger)
 			if unlimited {
 				opts.Quotas = emulator.UnlimitedQuotas()
 			}
@@ -74,7 +86,7 @@ addresses, localhost and names of the network, such as a container's.`,
 			}
 			server := emulator.New(opts)
 			defer server.Close()
-			generation := emulator.Generation{Count: uploads, Seed: seed}
+			generation := emulator.Generation{Count: uploads, Seed: opts.Seed, Types: opts.Variants.GeneratedTypes()}
 			if allTypes {
 				generation.Types = []string{emulator.TypesAll}
 			}
@@ -95,20 +107,25 @@ addresses, localhost and names of the network, such as a container's.`,
 				"  vodrelay run\n\n", url, url, emulator.DefaultSecretID, emulator.DefaultSecretKey, url, subAppID)
 			ctx, unwatch := untilSignal(cmd.Context(), log.Logger, func() {})
 			defer unwatch()
-			return serveEmulator(ctx, server, listener, log.Logger, subAppID, perSecond, seed)
+			return serveEmulator(ctx, server, listener, log.Logger, subAppID, perSecond, generation)
 		},
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&listen, "listen", "127.0.0.1:9090", "address to listen on; port 0 takes a free one")
 	flags.Uint64Var(&subAppID, "sub-app-id", 1500000001, "application that events are published for; others work as well")
-	flags.IntVar(&uploads, "uploads", 0, "publish this many generated uploads at start")
-	flags.Float64Var(&perSecond, "rate", 0, "publish this many generated uploads per second")
-	flags.Uint64Var(&seed, "seed", 1, "seed of everything that is generated")
+	flags.IntVar(&uploads, "uploads", 0, "publish this many generated events at start")
+	flags.Float64Var(&perSecond, "rate", 0, "publish this many generated events per second")
+	flags.Uint64Var(&opts.Seed, "seed", 1, "seed of everything that is generated")
 	flags.StringVar(&file, "file", "", "publish the events of a file of JSON lines at start; - reads standard input")
-	flags.DurationVar(&latency, "latency", 0, "time added to every request, as a network's round trip")
+	flags.DurationVar(&opts.Latency, "latency", 0, "time added to every request, as a network's round trip")
 	flags.BoolVar(&unlimited, "no-quota", false, "do not limit the requests per second")
 	flags.BoolVar(&allTypes, "all-types", false, "generate every documented type and an unknown one, not uploads only")
-	flags.BoolVar(&nullFields, "null-fields", false, "send the payload fields of the other types as null, as the documentation's examples do")
+	flags.DurationVar(&opts.Lease, "lease", 30*time.Second, "time in which a pulled event can be confirmed")
+	flags.DurationVar(&opts.Retention, "retention", 4*24*time.Hour, "time that an unconfirmed event is kept")
+	flags.DurationVar(&opts.ModeDelay, "mode-delay", 0, "time until a change of the callback mode takes effect")
+	flags.IntVar(&opts.JournalSize, "journal", 1<<16, "entries of the journal that are kept")
+	flags.StringSliceVar(&variants, "variant", nil, "what to do where the documentation is open, by name; list shows all")
+	_ = cmd.RegisterFlagCompletionFunc("variant", cobra.FixedCompletions(variantNames(), cobra.ShellCompDirectiveNoFileComp)) // the flag exists
 	return cmd
 }
 
@@ -163,7 +180,7 @@ func publishLines(server *emulator.Server, subAppID uint64, in io.Reader) error 
 }
 
 // serveEmulator serves, and publishes perSecond uploads per second, until ctx is done.
-func serveEmulator(ctx context.Context, server *emulator.Server, listener net.Listener, log *zap.Logger, subAppID uint64, perSecond float64, seed uint64) error {
+func serveEmulator(ctx context.Context, server *emulator.Server, listener net.Listener, log *zap.Logger, subAppID uint64, perSecond float64, generation emulator.Generation) error {
 	stop := context.AfterFunc(ctx, server.Close)
 	defer stop()
 	if perSecond > 0 {
@@ -171,23 +188,28 @@ func serveEmulator(ctx context.Context, server *emulator.Server, listener net.Li
 		published := make(chan struct{})
 		go func() {
 			defer close(published)
-			publishSteadily(ctx, server, log, subAppID, perSecond, seed)
+			publishSteadily(ctx, server, log, subAppID, perSecond, generation)
 		}()
 		defer func() { cancel(); <-published }()
 	}
 	return server.Serve(listener)
 }
 
-// publishSteadily publishes uploads at a rate, ten times a second at most.
-func publishSteadily(ctx context.Context, server *emulator.Server, log *zap.Logger, subAppID uint64, perSecond float64, seed uint64) {
+// publishSteadily publishes events at a rate, ten times a second at most: those after generation.
+func publishSteadily(ctx context.Context, server *emulator.Server, log *zap.Logger, subAppID uint64, perSecond float64, generation emulator.Generation) {
 	started, published := time.Now(), 0
 	every(ctx, max(100*time.Millisecond, time.Duration(float64(time.Second)/perSecond)), func() {
 		due := int(time.Since(started).Seconds()*perSecond) - published
 		if due <= 0 {
 			return
 		}
-		seed++
-		if _, err := server.Enqueue(subAppID, emulator.GenerateUploads(min(due, emulator.MaxGenerated), seed)...); err != nil {
+		generation.Seed++
+		generation.Count = min(due, emulator.MaxGenerated)
+		contents, err := emulator.Generate(generation)
+		if err == nil {
+			_, err = server.Enqueue(subAppID, contents...)
+		}
+		if err != nil {
 			log.Warn("cannot publish", zap.Error(err))
 			return
 		}

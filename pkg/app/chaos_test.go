@@ -68,21 +68,13 @@ type chaos struct {
 func newChaos(t *testing.T, seed uint64) *chaos {
 	c := &chaos{t: t, random: rand.New(rand.NewPCG(seed, 1)), published: map[int64]event.Event{}}
 	pick := func(n int) int { return c.random.IntN(n) }
-	c.cloud = emulator.New(emulator.Options{
+	opts := emulator.Options{
 		Seed:      seed,
 		Latency:   time.Duration(pick(100)) * time.Millisecond,
 		ModeDelay: time.Minute,
-		Variants: emulator.Variants{
-			Empty:             []emulator.EmptyAnswer{emulator.EmptyError, emulator.EmptyNull, emulator.EmptyArray, emulator.EmptyAbsent}[pick(4)],
-			StaleBatch:        []emulator.StaleBatch{emulator.StaleRefuseAll, emulator.StaleConfirmValid, emulator.StaleIgnore}[pick(3)],
-			StableHandles:     pick(2) == 0,
-			OldHandleConfirms: pick(2) == 0,
-			ReconfirmOK:       pick(2) == 0,
-			LeaseFromAnswer:   pick(2) == 0,
-			RedeliverLast:     pick(2) == 0,
-			NullFields:        pick(2) == 0,
-		},
-	})
+	}
+	require.NoError(t, opts.Choose(anyVariants(c.random)...))
+	c.cloud = emulator.New(opts)
 	if kind := seed % 3; kind > 0 {
 		c.parcels, c.stored = &relaytest.Parcels{}, kind == 2
 	}

@@ -24,15 +24,12 @@ func TestDrainChaos(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				random := rand.New(rand.NewPCG(seed, 1))
 				half := func() bool { return random.IntN(2) == 0 }
-				cloud, client := drainable(t, emulator.Options{
-					Seed:     seed,
-					Latency:  time.Duration(random.IntN(100)) * time.Millisecond,
-					StateLag: []time.Duration{0, 5 * time.Second, 3 * time.Minute}[random.IntN(3)],
-					Variants: emulator.Variants{
-						CountLeased: half(), StableHandles: half(), OldHandleConfirms: half(), ReconfirmOK: half(), LeaseFromAnswer: half(), RedeliverLast: half(),
-						StaleBatch: []emulator.StaleBatch{emulator.StaleRefuseAll, emulator.StaleConfirmValid, emulator.StaleIgnore}[random.IntN(3)],
-					},
-				})
+				opts := emulator.Options{
+					Seed:    seed,
+					Latency: time.Duration(random.IntN(100)) * time.Millisecond,
+				}
+				require.NoError(t, opts.Choose(anyVariants(random)...))
+				cloud, client := drainable(t, opts)
 				cloud.Publish(chaosApp, emulator.GenerateUploads(1+random.IntN(400), seed)...)
 				for range random.IntN(10) { // another consumer
 					_, err := client.Queue(chaosApp).Pull(t.Context())

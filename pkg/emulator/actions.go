@@ -74,8 +74,11 @@ func (c *call) hold() time.Duration {
 
 func (c *call) pullEvents(ctx context.Context, app *application) (gone bool, _ *apiError) {
 	q := c.server.queues
-	if code := q.opts.Variants.PushMode; code != AnswerEmpty && q.mode(app) == ModePush {
+	if code := q.opts.Variants.PushMode; !oneOf(code, AnswerEmpty, AnswerEvents) && q.mode(app) == ModePush {
 		return false, refuse(code, "The application is in PUSH mode.")
+	}
+	if q.misses() {
+		return c.empty(ctx, false)
 	}
 	c.out = append(c.out[:0], `{"Response":{"EventSet":[`...)
 	p, err := q.pull(ctx, app, c.hold(), c.fault.Kind == FaultDuplicate, c.out)
@@ -143,6 +146,13 @@ func (c *call) modifyEventConfig(app *application) *apiError {
 }
 
 // The parts of the queues that only these actions need.
+
+// misses has a poll find nothing, with Variants.Misses.
+func (q *queues) misses() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.opts.Variants.Misses > 0 && q.random.Float64() < q.opts.Variants.Misses
+}
 
 func (q *queues) mode(app *application) string {
 	q.mu.Lock()

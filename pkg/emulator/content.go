@@ -90,14 +90,14 @@ func skipValue(b []byte, i int) int {
 // answer: everything after the opening brace, with a comma before the first
 // member. Every byte of every value stays as it is. A handle in the content is
 // taken out.
-func prepare(content []byte, nullFields bool) ([]byte, error) {
+func prepare(content []byte, nulls NullFields) ([]byte, error) {
 	content = bytes.Trim(content, jsonSpace)
 	if len(content) == 0 || content[0] != '{' || !json.Valid(content) {
 		return nil, errors.New("an event is not a JSON object")
 	}
 	content = withoutHandle(content)
-	if nullFields {
-		content = withNullFields(content)
+	if nulls == NullsDocumented || nulls == NullsNewer {
+		content = withNullFields(content, nulls == NullsNewer)
 	}
 	if content[skipSpace(content, 1)] == '}' {
 		return []byte("}"), nil
@@ -128,8 +128,8 @@ func withoutHandle(content []byte) []byte {
 	return append(out, '}')
 }
 
-// withNullFields adds the documented payload fields that are absent.
-func withNullFields(content []byte) []byte {
+// withNullFields adds the documented payload fields that are absent, with newer also one that is not documented.
+func withNullFields(content []byte, newer bool) []byte {
 	present := make(map[string]bool)
 	list := members(content)
 	for _, m := range list {
@@ -137,7 +137,11 @@ func withNullFields(content []byte) []byte {
 	}
 	out := slices.Clone(content[:len(content)-1])
 	empty := len(list) == 0
-	for _, t := range eventTypes {
+	types := eventTypes
+	if newer {
+		types = append(slices.Clone(types), unknownType)
+	}
+	for _, t := range types {
 		if present[t.field] {
 			continue
 		}

@@ -30,7 +30,8 @@ POST   /_emulator/events?sub_app_id=N              publish the body: one event p
 POST   /_emulator/events?sub_app_id=N&sample=NAME  publish a documented sample: normal-callback, reliable-callback
 POST   /_emulator/events?sub_app_id=N&generate=N   publish generated events; also &seed=N&size=BYTES&types=A,B (or all)
 GET    /_emulator/state                            counts, in total and for each application
-GET    /_emulator/journal?after=SEQ&limit=N        what happened, in order
+GET    /_emulator/journal?after=SEQ&limit=N        what happened, in order: at most 10,000 entries; "missed" is how
+                                                   many behind SEQ are no longer kept
 GET    /_emulator/faults                           active faults
 POST   /_emulator/faults                           add a fault: {"kind":"reset","action":"PullEvents","times":3};
                                                    the action Push is the posts of PUSH mode; kinds that spoil an
@@ -40,7 +41,12 @@ DELETE /_emulator/faults/ID                        end one fault
 POST   /_emulator/release                          release requests that hang
 POST   /_emulator/mode?sub_app_id=N&mode=PUSH      change the callback mode at once; also &url=URL&sign_key=KEY, where
                                                    PUSH mode posts to and what signs it
-POST   /_emulator/reset                            forget everything
+GET    /_emulator/credentials                      the SecretIds that are accepted; no secrets
+POST   /_emulator/credentials                      add or replace one: {"secret_id":"ID","secret_key":"KEY"}, with "token"
+                                                   for a temporary one; another token is an expired one
+DELETE /_emulator/credentials/ID                   refuse this SecretId from now on
+GET    /_emulator/variants                         what the documentation leaves open, and what this server does
+POST   /_emulator/reset                            forget everything but the credentials
 `
 
 func (s *Server) newControl() http.Handler {
@@ -76,6 +82,10 @@ func (s *Server) newControl() http.Handler {
 	handle("DELETE "+controlPath+"faults/{id}", s.controlRemoveFault)
 	handle("POST "+controlPath+"release", done(s.ReleaseHung))
 	handle("POST "+controlPath+"mode", s.controlMode)
+	handle("GET "+controlPath+"credentials", func(*http.Request) (any, error) { return s.credentialList(), nil })
+	handle("POST "+controlPath+"credentials", s.controlSetCredential)
+	handle("DELETE "+controlPath+"credentials/{id}", s.controlRemoveCredential)
+	handle("GET "+controlPath+"variants", func(*http.Request) (any, error) { return s.variantList(), nil })
 	handle("POST "+controlPath+"reset", done(s.Reset))
 	// Pages of other sites cannot use it through a browser: neither as they are, nor under a name that is made to
 	// resolve to this address. Programs send what they always do.
@@ -169,6 +179,8 @@ func (s *Server) controlPublish(r *http.Request) (any, error) {
 	}
 	if types := q.text("types"); types != "" {
 		g.Types = strings.Split(types, ",")
+	} else {
+		g.Types = s.opts.Variants.GeneratedTypes()
 	}
 	if err := q.done(); err != nil {
 		return nil, err
@@ -258,6 +270,8 @@ type journalPage struct {
 	Entries []Entry `json:"entries"`
 	// Next is the value of after for the entries that follow.
 	Next uint64 `json:"next"`
+	// Missed is how many entries behind after are no longer kept.
+	Missed uint64 `json:"missed,omitempty"`
 }
 
 func (s *Server) controlJournal(r *http.Request) (any, error) {
@@ -270,6 +284,7 @@ func (s *Server) controlJournal(r *http.Request) (any, error) {
 	page := journalPage{Entries: s.JournalAfter(int64(after), int(limit)), Next: after}
 	if n := len(page.Entries); n > 0 {
 		page.Next = uint64(page.Entries[n-1].Seq)
+		page.Missed = uint64(page.Entries[0].Seq) - after - 1
 	} else {
 		page.Entries = []Entry{}
 	}

@@ -77,8 +77,8 @@ func TestControlStateAndJournal(t *testing.T) {
 
 		_, answer = c.control(t, "GET", "journal?after=5&limit=2", "")
 		require.JSONEq(t, fmt.Sprintf(`{"entries":[
-			{"seq":6,"time":"2000-01-01T00:00:00Z","kind":"leased","sub_app_id":1500000001,"event":3,"handle":%q},
-			{"seq":7,"time":"2000-01-01T00:00:00Z","kind":"confirmed","sub_app_id":1500000001,"event":1,"handle":%q}],"next":7}`, handles[2], handles[0]), utc(answer))
+			{"seq":6,"time":"2000-01-01T00:00:00Z","kind":"leased","sub_app_id":1500000001,"event":3,"delivery":1,"handle":%q},
+			{"seq":7,"time":"2000-01-01T00:00:00Z","kind":"confirmed","sub_app_id":1500000001,"event":1,"delivery":1,"handle":%q}],"next":7}`, handles[2], handles[0]), utc(answer))
 		_, answer = c.control(t, "GET", "journal?after=7", "")
 		require.Contains(t, answer, `"kind":"refused","sub_app_id":1500000001,"event":1,"handle":"`+handles[0]+`","action":"ConfirmEvents","code":"InvalidParameterValue"`)
 		_, answer = c.control(t, "GET", "journal?after=8", "")
@@ -106,6 +106,8 @@ func TestControlStateAndJournal(t *testing.T) {
 		require.Equal(t, []int64{17, 18, 19, 20, 21, 22, 23, 24}, seqs())
 		require.Len(t, s.JournalAfter(22, 1), 1)
 		require.Equal(t, int64(23), s.JournalAfter(22, 1)[0].Seq)
+		_, answer = c.control(t, "GET", "journal?after=13&limit=1", "")
+		require.Contains(t, answer, `"next":17,"missed":3}`, "14 to 16 are no longer kept")
 	})
 }
 
@@ -180,4 +182,52 @@ func TestControlRest(t *testing.T) {
 		require.NoError(t, resp.Body.Close())
 		require.Equal(t, 403, resp.StatusCode)
 	})
+}
+
+// A key is rotated, expires and is removed, all from outside; nothing that is answered has a secret.
+func TestControlCredentials(t *testing.T) {
+	given := map[string]Credential{"old": {SecretKey: "old-secret"}}
+	inBubble(t, Options{Hold: -1, Credentials: given}, func(t *testing.T, _ *Server, c *testClient) {
+		set := func(body string) {
+			t.Helper()
+			status, answer := c.control(t, "POST", "credentials", body)
+			require.Equal(t, 200, status, answer)
+			require.Equal(t, "{}", answer)
+		}
+		as := func(id, key, token string) string {
+			c.id, c.key, c.token = id, key, token
+			return c.pull(t).Code
+		}
+		set(`{"secret_id":"new","secret_key":"new-secret"}`)
+		require.Equal(t, "ResourceNotFound", as("old", "old-secret", ""), "both work")
+		require.Equal(t, "ResourceNotFound", as("new", "new-secret", ""))
+		status, answer := c.control(t, "DELETE", "credentials/old", "")
+		require.Equal(t, 200, status, answer)
+		require.Equal(t, "AuthFailure.SecretIdNotFound", as("old", "old-secret", ""))
+		status, _ = c.control(t, "DELETE", "credentials/old", "")
+		require.Equal(t, 404, status)
+
+		set(`{"secret_id":"new","secret_key":"newer-secret","token":"first-token"}`)
+		require.Equal(t, "AuthFailure.TokenFailure", as("new", "new-secret", ""))
+		require.Equal(t, "AuthFailure.SignatureFailure", as("new", "new-secret", "first-token"))
+		require.Equal(t, "ResourceNotFound", as("new", "newer-secret", "first-token"))
+		set(`{"secret_id":"new","secret_key":"newer-secret","token":"second-token"}`)
+		require.Equal(t, "AuthFailure.TokenFailure", as("new", "newer-secret", "first-token"), "it has expired")
+
+		_, answer = c.control(t, "GET", "credentials", "")
+		require.JSONEq(t, `{"credentials":[{"secret_id":"new","temporary":true}]}`, answer)
+		for want, body := range map[string]string{
+			"write both":           `{"secret_id":"x"}`,
+			"write {\"secret_id\"": `{"secret_id":"x","secret_key":"secret-1","Secret":1}`,
+			"for a temporary one":  `secret-1`,
+		} {
+			status, answer = c.control(t, "POST", "credentials", body)
+			require.Equal(t, 400, status)
+			require.Contains(t, strings.ReplaceAll(answer, `\"`, `"`), want)
+			require.NotContains(t, answer, "secret-1")
+		}
+		c.control(t, "POST", "reset", "")
+		require.Equal(t, "ResourceNotFound", as("new", "newer-secret", "second-token"), "a reset keeps the keys")
+	})
+	require.Len(t, given, 1, "the caller's map is left alone")
 }

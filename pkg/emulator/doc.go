@@ -32,7 +32,7 @@
 //	30 s to confirm, then the event is delivered again   Options.Lease
 //	unconfirmed events are kept for 4 days               Options.Retention
 //	requests per second for each action                  Options.Quotas
-//	DescribeEventsState lags (seconds to minutes)        Options.StateLag, default 0
+//	DescribeEventsState lags (5 s or 3 minutes)          Options.StateLag, default 0
 //	a change of mode takes up to 10 minutes              Options.ModeDelay, default 0
 //	a switch that ModifyEventConfig leaves out is OFF
 //	a post of PUSH mode waits 5 s for its answer         Options.PushTimeout
@@ -42,28 +42,18 @@
 //
 // Seen in several consumers, but not documented:
 //
-//	an empty queue is the error ResourceNotFound, "no event"   Variants.Empty
+//	an empty queue is the error ResourceNotFound, "no event"   empty-error
 //
-// Not established; what the emulator does by default, and what it can do:
+// Not established: AllVariants lists each open question with its plausible
+// answers, by name; the first is what the emulator does by default, and
+// Options.Choose takes another. Options.Variants has a field for each.
 //
-//	a redelivery has a new handle                              Variants.StableHandles
-//	a handle is stale when its lease ran out                   Variants.OldHandleConfirms
-//	a stale handle is InvalidParameterValue                    Variants.StaleCode
-//	a batch with a stale handle confirms nothing               Variants.StaleBatch
-//	confirming again is like a stale handle                    Variants.ReconfirmOK
-//	a lease starts when the events are chosen                  Variants.LeaseFromAnswer
-//	an event comes back before those never delivered           Variants.RedeliverLast
-//	CountOfEventsToPull leaves leased events out               Variants.CountLeased
-//	payload fields without a value are left out                Variants.NullFields
-//	PullEvents in PUSH mode is like an empty queue             Variants.PushMode
-//	an unknown SubAppId is InvalidParameterValue.SubAppId      Variants.UnknownSubApp
-//	Sign and T stand beside EventType, in lower case and as    Variants.PushSignInPayload,
-//	a number                                                   .PushSignUpper, .PushTString
-//	a failed post is repeated at once                          Options.PushPause
+//	opts := emulator.Options{}
+//	err := opts.Choose("empty-null", "handle-same", "stale-batch-partial")
 //
 // Guesses without a choice:
 //
-//	a leased event is not purged before its lease ends
+//	several consumers of one application compete
 //	the mode in effect when an event is published decides its way: events that
 //	are in the queue when PUSH mode begins stay there, and come out in PULL mode
 //	in PUSH mode without NotificationUrl events wait in the queue

@@ -11,6 +11,7 @@ const (
 	codeSignatureExpire       = "AuthFailure.SignatureExpire"
 	codeSignatureFailure      = "AuthFailure.SignatureFailure"
 	codeTokenFailure          = "AuthFailure.TokenFailure"
+	codeFailedOperation       = "FailedOperation"
 	codeInternalError         = "InternalError"
 	codeInvalidAction         = "InvalidAction"
 	codeInvalidParameter      = "InvalidParameter"
@@ -22,7 +23,9 @@ const (
 	codeRequestLimitExceeded  = "RequestLimitExceeded"
 	codeRequestSizeExceeded   = "RequestSizeLimitExceeded"
 	codeResourceNotFound      = "ResourceNotFound"
+	codeUnauthorizedOperation = "UnauthorizedOperation"
 	codeUnknownParameter      = "UnknownParameter"
+	codeUnsupportedOperation  = "UnsupportedOperation"
 	codeUnsupportedProtocol   = "UnsupportedProtocol"
 )
 

@@ -69,6 +69,14 @@ func (g Generation) types() ([]eventType, error) {
 	return types, nil
 }
 
+// GeneratedTypes are the types that are generated when none is named, for Generation.Types.
+func (v *Variants) GeneratedTypes() []string {
+	if v.NewerTypes {
+		return []string{eventTypes[0].name, TypeUnknown}
+	}
+	return nil
+}
+
 // Generate makes contents for Publish.
 func Generate(g Generation) ([]json.RawMessage, error) {
 	types, err := g.types()

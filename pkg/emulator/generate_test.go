@@ -59,7 +59,7 @@ func TestGenerateAllTypes(t *testing.T) {
 		var name string
 		require.NoError(t, json.Unmarshal(e["EventType"], &name))
 		seen[name]++
-		_, err := prepare(raw, false)
+		_, err := prepare(raw, NullsAbsent)
 		require.NoError(t, err)
 	}
 	for _, name := range append(EventTypes(), TypeUnknown) {

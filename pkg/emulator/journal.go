@@ -31,10 +31,13 @@ type Entry struct {
 	SubAppID uint64    `json:"sub_app_id"`
 	// Event is the event's number, 0 when a refusal is about none.
 	Event int64 `json:"event,omitempty"`
+	// Delivery is which delivery of the event it is about, from 1.
+	Delivery uint32 `json:"delivery,omitempty"`
 	// Handle is the delivery's, or the one that was refused.
 	Handle string `json:"handle,omitempty"`
 	// Action and Code belong to refusals; Code also to posts that failed: timeout,
-	// connection, status, url, or fault for one that was asked for.
+	// connection, status, url, or fault for one that was asked for; and to purged
+	// events: retention or deliveries.
 	Action string `json:"action,omitempty"`
 	Code   string `json:"code,omitempty"`
 	// Try and Status belong to posts: which attempt it is, from 1, and the HTTP
@@ -42,9 +45,7 @@ type Entry struct {
 	Try    int `json:"try,omitempty"`
 	Status int `json:"status,omitempty"`
 
-	app   uint16 // with count, the handle is computed when it is read
-	count uint32
-	known bool
+	app uint16 // with Delivery, the handle is computed when it is read
 }
 
 // journal keeps the last entries in a ring.

@@ -23,8 +23,17 @@ type message struct {
 	count     uint32    // deliveries so far
 	firstOpen uint32    // the first delivery of the present lease
 	place     place
+	aging     bool // in the list byAge
 	expired   bool // past retention, to be purged when its lease ends
 	links     [2]link
+}
+
+// stopAging takes the event off the list byAge.
+func (m *message) stopAging() {
+	if m.aging {
+		m.app.ages.remove(m)
+		m.aging = false
+	}
 }
 
 // The two lists that a message can be in at once.

@@ -110,87 +110,6 @@ type Options struct {
 	Variants Variants
 }
 
-// EmptyAnswer is how PullEvents says that there is no event.
-type EmptyAnswer string
-
-// The known answers of an empty queue.
-const (
-	EmptyError  EmptyAnswer = "error"  // error ResourceNotFound, "no event"; the default
-	EmptyNull   EmptyAnswer = "null"   // "EventSet": null
-	EmptyArray  EmptyAnswer = "array"  // "EventSet": []
-	EmptyAbsent EmptyAnswer = "absent" // no EventSet
-)
-
-// StaleBatch is what ConfirmEvents does with a batch that has a stale handle.
-type StaleBatch string
-
-// The plausible treatments of a batch with a stale handle.
-const (
-	StaleRefuseAll    StaleBatch = "refuse-all"    // an error, nothing is confirmed; the default
-	StaleConfirmValid StaleBatch = "confirm-valid" // an error, yet the valid handles are confirmed
-	StaleIgnore       StaleBatch = "ignore"        // success, the stale handles are ignored
-)
-
-// AnswerEmpty is for Variants.PushMode and Variants.UnknownSubApp: an answer
-// like that of an empty queue. Any other text is an error code.
-const AnswerEmpty = "empty"
-
-// Acknowledge is which answer to a post ends its attempts.
-type Acknowledge string
-
-// The plausible acknowledgements.
-const (
-	AcknowledgeAny     Acknowledge = "any" // any answer in time, as documented for the v2.0 format; the default
-	AcknowledgeSuccess Acknowledge = "2xx" // only a status from 200 to 299
-)
-
-// Variants choose between behaviours of the real service that its
-// documentation leaves open. The zero value takes the stricter one of each.
-type Variants struct {
-	// Empty is how PullEvents says that there is no event.
-	Empty EmptyAnswer
-	// StableHandles gives an event the same handle at each delivery. Default:
-	// each delivery has its own.
-	StableHandles bool
-	// OldHandleConfirms lets a handle whose lease ran out confirm its event,
-	// also after a redelivery. Default: it is stale.
-	OldHandleConfirms bool
-	// StaleBatch is what becomes of a batch with a stale handle.
-	StaleBatch StaleBatch
-	// StaleCode is the error code for a stale handle. Default
-	// InvalidParameterValue.
-	StaleCode string
-	// ReconfirmOK lets an already confirmed handle be confirmed again. Default:
-	// it is stale.
-	ReconfirmOK bool
-	// LeaseFromAnswer starts a lease when the answer leaves, after injected
-	// latency. Default: when the events are chosen.
-	LeaseFromAnswer bool
-	// RedeliverLast puts an event whose lease ran out behind those that wait.
-	// Default: before them.
-	RedeliverLast bool
-	// CountLeased has DescribeEventsState count leased events, too. Default: only
-	// those that can be pulled.
-	CountLeased bool
-	// NullFields sends the other documented payload fields of an event as
-	// null, as the documentation's examples do.
-	NullFields bool
-	// PushMode is what PullEvents answers while PUSH mode is in effect:
-	// AnswerEmpty (default) or an error code.
-	PushMode string
-	// PushAcknowledge is which answer to a post ends its attempts.
-	PushAcknowledge Acknowledge
-	// PushSignInPayload puts Sign and T into the event's object. Default: beside
-	// EventType.
-	PushSignInPayload bool
-	// PushSignUpper writes Sign in upper case, PushTString writes T as a string.
-	PushSignUpper, PushTString bool
-	// UnknownSubApp is the answer for a SubAppId that does not exist:
-	// AnswerEmpty (to PullEvents only; the others get the default), or an
-	// error code. Default InvalidParameterValue.SubAppId.
-	UnknownSubApp string
-}
-
 // DefaultQuotas are the documented limits, in requests per second.
 func DefaultQuotas() map[string]int {
 	return map[string]int{
@@ -257,21 +176,13 @@ func (o Options) Validate() error {
 	if !validSignKey(o.SignKey) {
 		bad("SignKey: (hidden), write at most 32 letters and digits")
 	}
-	if !oneOf(o.Variants.PushAcknowledge, "", AcknowledgeAny, AcknowledgeSuccess) {
-		bad("Variants.PushAcknowledge: %q, write any or 2xx", o.Variants.PushAcknowledge)
-	}
 	if len(o.SubAppIDs) > maxApplications {
 		bad("SubAppIDs: %d applications, at most %d", len(o.SubAppIDs), maxApplications)
 	}
 	if !oneOf(o.Mode, "", ModePull, ModePush) {
 		bad("Mode: %q, write PULL or PUSH", o.Mode)
 	}
-	if !oneOf(o.Variants.Empty, "", EmptyError, EmptyNull, EmptyArray, EmptyAbsent) {
-		bad("Variants.Empty: %q, write error, null, array or absent", o.Variants.Empty)
-	}
-	if !oneOf(o.Variants.StaleBatch, "", StaleRefuseAll, StaleConfirmValid, StaleIgnore) {
-		bad("Variants.StaleBatch: %q, write refuse-all, confirm-valid or ignore", o.Variants.StaleBatch)
-	}
+	o.Variants.validate(bad)
 	return errors.Join(errs...)
 }
 
@@ -297,13 +208,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.PushTimeout, 5*time.Second)
 	setDefault(&o.PushTries, 3)
 	setDefault(&o.PushConcurrency, 64)
-	v := &o.Variants
-	setDefault(&v.Empty, EmptyError)
-	setDefault(&v.StaleBatch, StaleRefuseAll)
-	setDefault(&v.StaleCode, codeInvalidParameterValue)
-	setDefault(&v.PushMode, AnswerEmpty)
-	setDefault(&v.PushAcknowledge, AcknowledgeAny)
-	setDefault(&v.UnknownSubApp, codeInvalidSubAppID)
+	o.Variants.setDefaults()
 	return o
 }
 

@@ -82,7 +82,7 @@ func (q *queues) try(app *application, w *waiter, deadline time.Time, double boo
 	case <-w.woken: // at the same time as the timer
 	default:
 	}
-	paused := app.config.modeAt(now) == ModePush
+	paused := app.config.modeAt(now) == ModePush && q.opts.Variants.PushMode != AnswerEvents
 	if !paused {
 		p.json, p.batch, p.count = q.take(app, now, q.opts.MaxBatch, double, dst)
 	}

@@ -3,22 +3,16 @@ package emulator
 import (
 	"bytes"
 	"context"
-	"crypto/md5" //nolint:gosec // what the service signs with
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
-	"slices"
-	"strconv"
 	"time"
 )
 
 // ActionPush names the posts of PUSH mode in a Fault. It is no action of the API.
 const ActionPush = "Push"
-
-// signLife is how far ahead T is (documentation of SignKey).
-const signLife = 10 * time.Minute
 
 // Why a post did not count as accepted: the codes of journal entries.
 const (
@@ -162,33 +156,6 @@ func (s *Server) postBody(ctx context.Context, target string, body []byte, trunc
 type brokenReader struct{}
 
 func (brokenReader) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
-
-// sign adds Sign and T to the content of an event.
-func (v *Variants) sign(content []byte, key string, expires time.Time) []byte {
-	t := strconv.FormatInt(expires.Unix(), 10)
-	format, quoted := `"Sign":"%x","T":%s`, t
-	if v.PushSignUpper {
-		format = `"Sign":"%X","T":%s`
-	}
-	if v.PushTString {
-		quoted = `"` + t + `"`
-	}
-	fields := fmt.Appendf(nil, format, md5.Sum([]byte(key+t)), quoted) //nolint:gosec // what the service signs with
-	at := 0
-	if v.PushSignInPayload {
-		for _, m := range members(content) {
-			value := bytes.IndexByte(content[m.start:m.end], ':') + m.start + 1
-			if value = skipSpace(content, value); content[value] == '{' {
-				at = value
-				break
-			}
-		}
-	}
-	if content[skipSpace(content, at+1)] != '}' {
-		fields = append(fields, ',')
-	}
-	return slices.Concat(content[:at+1], fields, content[at+1:])
-}
 
 // checkURL refuses an address that nothing can be posted to. "" is none.
 func checkURL(text string) error {

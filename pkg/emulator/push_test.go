@@ -140,7 +140,10 @@ func TestWhichAnswersAcknowledge(t *testing.T) {
 }
 
 func TestPushIsSigned(t *testing.T) {
-	for _, v := range []Variants{{}, {PushSignUpper: true, PushTString: true}, {PushSignInPayload: true}, {PushSignInPayload: true, NullFields: true}} {
+	for _, v := range []Variants{
+		{}, {SignUpper: true, SignTString: true}, {SignPlace: SignInPayload}, {SignPlace: SignInPayload, NullFields: NullsDocumented},
+		{SignPlace: SignLast}, {SignPlace: SignLast, SignNamesLower: true},
+	} {
 		pushing(t, Options{SignKey: "key1", Variants: v}, func(t *testing.T, s *Server, g *target) {
 			s.Publish(testApp, []byte(`{ "EventType":"FileDeleted", "PullCompleteEvent":null, "FileDeleteEvent" : { "FileIdSet":["1"]}}`), []byte(`{"EventType":"E","EEvent":{}}`), []byte(`{}`))
 			synctest.Wait()
@@ -150,20 +153,24 @@ func TestPushIsSigned(t *testing.T) {
 				require.NoError(t, json.Unmarshal([]byte(body), &all), body)
 				holder := all
 				for _, name := range []string{"FileDeleteEvent", "EEvent"} {
-					if inner, ok := all[name].(map[string]any); ok && v.PushSignInPayload {
+					if inner, ok := all[name].(map[string]any); ok && v.SignPlace == SignInPayload {
 						holder = inner
 					}
 				}
 				at := strconv.FormatInt(time.Now().Add(10*time.Minute).Unix(), 10)
 				want := fmt.Sprintf("%x", md5.Sum([]byte("key1"+at)))
-				if v.PushSignUpper {
+				sign, tName := "Sign", "T"
+				if v.SignNamesLower {
+					sign, tName = "sign", "t"
+				}
+				if v.SignUpper {
 					want = fmt.Sprintf("%X", md5.Sum([]byte("key1"+at)))
 				}
-				require.Equal(t, want, holder["Sign"], body)
-				if v.PushTString {
-					require.Equal(t, at, holder["T"])
+				require.Equal(t, want, holder[sign], body)
+				if v.SignTString {
+					require.Equal(t, at, holder[tName])
 				} else {
-					require.Contains(t, body, `"T":`+at)
+					require.Contains(t, body, `"`+tName+`":`+at)
 				}
 			}
 			require.Len(t, bodies, 3)

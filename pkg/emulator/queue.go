@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"time"
 )
@@ -19,6 +20,7 @@ type queues struct {
 	closed  <-chan struct{} // ends every long poll
 
 	mu        sync.Mutex
+	random    *rand.Rand
 	apps      map[uint64]*application
 	order     []*application
 	messages  map[int64]*message // the unconfirmed ones, by number
@@ -85,6 +87,7 @@ func newQueues(opts *Options, handles handleCodec, closed <-chan struct{}) *queu
 		opts:     opts,
 		handles:  handles,
 		closed:   closed,
+		random:   rand.New(rand.NewPCG(opts.Seed, 2)),
 		apps:     make(map[uint64]*application),
 		messages: make(map[int64]*message),
 		journal:  journal{size: opts.JournalSize},
@@ -153,6 +156,7 @@ func (q *queues) publish(app *application, contents []json.RawMessage) (first in
 		} else {
 			app.ready.pushBack(m)
 			app.ages.pushBack(m)
+			m.aging = true
 		}
 		app.counts.Published++
 		q.note(now, KindPublished, m, 0)
@@ -172,25 +176,35 @@ func (q *queues) advance(now time.Time) {
 			app.leased.remove(m)
 			app.counts.Expired++
 			q.note(m.expires, KindExpired, m, m.count)
+			if most := q.opts.Variants.MaxDeliveries; most > 0 && int(m.count) >= most {
+				m.stopAging()
+				q.purge(m, m.expires, codeDeliveries)
+				continue
+			}
 			if m.expired {
-				q.purge(m, m.expires)
+				q.purge(m, m.expires, codeRetention)
 				continue
 			}
 			m.place = placeReady
-			if q.opts.Variants.RedeliverLast {
-				app.ready.pushBack(m)
-			} else {
+			if q.opts.Variants.Order == OrderFirst {
 				app.ready.insertAfter(before, m)
 				before = m
+			} else {
+				app.ready.pushBack(m)
 			}
 		}
 		for m := app.ages.head; m != nil && now.Sub(m.published) >= q.opts.Retention; m = app.ages.head {
-			app.ages.remove(m)
+			m.stopAging()
 			m.expired = true
-			if m.place == placeReady {
+			switch ends := q.opts.Variants.Retention == RetentionEndsLeases; {
+			case m.place == placeReady:
 				app.ready.remove(m)
-				q.purge(m, m.published.Add(q.opts.Retention))
+			case m.place == placeLeased && ends:
+				app.leased.remove(m)
+			case !ends:
+				continue
 			}
+			q.purge(m, m.published.Add(q.opts.Retention), codeRetention)
 		}
 	}
 }
@@ -202,10 +216,28 @@ func (q *queues) drop(m *message) {
 	delete(q.messages, m.number)
 }
 
-func (q *queues) purge(m *message, at time.Time) {
+// Why an event was purged: the codes of journal entries.
+const (
+	codeRetention  = "retention"
+	codeDeliveries = "deliveries"
+)
+
+func (q *queues) purge(m *message, at time.Time, code string) {
 	q.drop(m)
 	m.app.counts.Purged++
-	q.note(at, KindPurged, m, 0)
+	q.journal.add(Entry{Time: at, Kind: KindPurged, SubAppID: m.app.id, Event: m.number, Code: code})
+}
+
+// next is the event that is delivered next, nil without one.
+func (q *queues) next(app *application) *message {
+	m := app.ready.head
+	if q.opts.Variants.Order == OrderRandom && m != nil {
+		const among = 64
+		for range q.random.IntN(min(app.ready.len, among)) {
+			m = m.links[byPlace].next
+		}
+	}
+	return m
 }
 
 // take leases up to limit events and appends their JSON to dst; with double,
@@ -215,8 +247,14 @@ func (q *queues) take(app *application, now time.Time, limit int, double bool, d
 	if double {
 		copies = 2
 	}
-	for m := app.ready.head; m != nil && (n == 0 || n+copies <= limit); m = app.ready.head {
+	if q.opts.Variants.AnyBatch {
+		limit = 1 + q.random.IntN(limit)
+	}
+	for m := q.next(app); m != nil && (n == 0 || n+copies <= limit); m = q.next(app) {
 		app.ready.remove(m)
+		if q.opts.Variants.Retention == RetentionUntilPulled {
+			m.stopAging()
+		}
 		m.firstOpen = m.count + 1
 		for range copies {
 			m.count++
@@ -226,10 +264,11 @@ func (q *queues) take(app *application, now time.Time, limit int, double bool, d
 			dst = append(dst, `{"`+handleKey+`":"`...)
 			dst = q.handles.append(dst, q.delivery(m, m.count))
 			dst = append(dst, '"')
-			if m.tail[0] != '}' {
+			tail := q.signed(m, now)
+			if tail[0] != '}' {
 				dst = append(dst, ',')
 			}
-			dst = append(dst, m.tail...)
+			dst = append(dst, tail...)
 			app.counts.Delivered++
 			if m.count > 1 {
 				app.counts.Redelivered++
@@ -282,7 +321,7 @@ func (q *queues) confirm(app *application, handles []string) *apiError {
 	now := time.Now()
 	q.advance(now)
 	variants := &q.opts.Variants
-	valid := make([]confirmation, 0, 16)
+	valid := make([]confirmation, 0, len(handles))
 	refused := 0
 	for _, handle := range handles {
 		if c, ok := q.resolve(app, handle); ok {
@@ -331,8 +370,14 @@ func (q *queues) resolve(app *application, handle string) (confirmation, bool) {
 		d.count = m.count
 	}
 	open := m.place == placeLeased || m.place == placeAnswering
-	current := open && d.count >= m.firstOpen
-	return confirmation{m, d.count}, current || q.opts.Variants.OldHandleConfirms
+	switch q.opts.Variants.OldHandle {
+	case OldHandleConfirms:
+		return confirmation{m, d.count}, true
+	case OldHandleUntilRedelivery:
+		open = open || m.place == placeReady
+	case OldHandleStale:
+	}
+	return confirmation{m, d.count}, open && d.count >= m.firstOpen
 }
 
 func (q *queues) numberOf(handle string) int64 {
@@ -352,9 +397,7 @@ func (q *queues) settle(c confirmation, now time.Time) {
 		m.app.leased.remove(m)
 	case placeAnswering, placePushing:
 	}
-	if !m.expired {
-		m.app.ages.remove(m)
-	}
+	m.stopAging()
 	q.drop(m)
 	q.confirmed.set(m.number)
 	m.app.counts.Confirmed++
@@ -363,7 +406,7 @@ func (q *queues) settle(c confirmation, now time.Time) {
 
 func (q *queues) note(at time.Time, kind Kind, m *message, count uint32) {
 	q.journal.add(Entry{Time: at, Kind: kind, SubAppID: m.app.id, Event: m.number,
-		app: m.app.index, count: count, known: count > 0})
+		app: m.app.index, Delivery: count})
 }
 
 // clip bounds a text from outside that is kept.

@@ -318,7 +318,7 @@ func TestHandleIsTakenOutOfPublishedContent(t *testing.T) {
 		`{"EventHandle":"x"}`:                                             `}`,
 		`{"Event\u0048andle":[1,{"a":"]"}],"C":1}`:                        `"C":1}`,
 	} {
-		tail, err := prepare([]byte(content), false)
+		tail, err := prepare([]byte(content), NullsAbsent)
 		require.NoError(t, err)
 		require.Equal(t, want, string(tail))
 	}

@@ -147,7 +147,24 @@ func (s *Server) enter() bool {
 func (s *Server) SetCredentials(credentials map[string]Credential) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.credentials = maps.Clone(credentials)
+	s.credentials = make(map[string]Credential, len(credentials))
+	maps.Copy(s.credentials, credentials)
+}
+
+// SetCredential adds or replaces the key of one SecretId.
+func (s *Server) SetCredential(secretID string, credential Credential) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.credentials[secretID] = credential
+}
+
+// RemoveCredential has a SecretId refused from now on. It reports whether it was accepted before.
+func (s *Server) RemoveCredential(secretID string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, found := s.credentials[secretID]
+	delete(s.credentials, secretID)
+	return found
 }
 
 // SetClockSkew sets how far the server's clock is ahead when it judges

@@ -92,8 +92,8 @@ func (s *Server) JournalAfter(seq int64, limit int) []Entry {
 	entries := q.journal.after(max(seq, 0), limit)
 	q.mu.Unlock()
 	for i := range entries {
-		if e := &entries[i]; e.known {
-			d := delivery{event: e.Event, app: e.app, count: e.count}
+		if e := &entries[i]; e.Delivery > 0 {
+			d := delivery{event: e.Event, app: e.app, count: e.Delivery}
 			if s.opts.Variants.StableHandles {
 				d.count = 0
 			}

@@ -55,7 +55,7 @@ func TestStableHandles(t *testing.T) {
 }
 
 func TestOldHandleConfirms(t *testing.T) {
-	inBubble(t, Options{Variants: Variants{OldHandleConfirms: true}}, func(t *testing.T, s *Server, c *testClient) {
+	inBubble(t, Options{Variants: Variants{OldHandle: OldHandleConfirms}}, func(t *testing.T, s *Server, c *testClient) {
 		s.Publish(testApp, uploads(2)...)
 		first := c.pull(t).handles()
 		time.Sleep(31 * time.Second)
@@ -139,7 +139,7 @@ func TestStartOfTheLease(t *testing.T) {
 }
 
 func TestLeaseFromAnswerAcrossAConfirmAndAReset(t *testing.T) {
-	inBubble(t, Options{Variants: Variants{LeaseFromAnswer: true, OldHandleConfirms: true, StableHandles: true}}, func(t *testing.T, s *Server, c *testClient) {
+	inBubble(t, Options{Variants: Variants{LeaseFromAnswer: true, OldHandle: OldHandleConfirms, StableHandles: true}}, func(t *testing.T, s *Server, c *testClient) {
 		s.Publish(testApp, uploads(1)...)
 		handles := c.pull(t).handles()
 		time.Sleep(30 * time.Second)
@@ -159,8 +159,8 @@ func TestLeaseFromAnswerAcrossAConfirmAndAReset(t *testing.T) {
 }
 
 func TestOrderOfRedelivery(t *testing.T) {
-	for last, want := range map[bool]string{false: "1 2 3 4", true: "3 4 1 2"} {
-		inBubble(t, Options{Variants: Variants{RedeliverLast: last}}, func(t *testing.T, s *Server, c *testClient) {
+	for order, want := range map[Order]string{"": "1 2 3 4", OrderLast: "3 4 1 2"} {
+		inBubble(t, Options{Variants: Variants{Order: order}}, func(t *testing.T, s *Server, c *testClient) {
 			all := uploads(4)
 			s.Publish(testApp, all[:2]...)
 			c.pull(t)
@@ -172,7 +172,7 @@ func TestOrderOfRedelivery(t *testing.T) {
 }
 
 func TestNullFields(t *testing.T) {
-	inBubble(t, Options{Variants: Variants{NullFields: true}}, func(t *testing.T, s *Server, c *testClient) {
+	inBubble(t, Options{Variants: Variants{NullFields: NullsDocumented}}, func(t *testing.T, s *Server, c *testClient) {
 		s.Publish(testApp, uploads(1)[0], json.RawMessage(`{}`))
 		for i, raw := range c.pull(t).EventSet {
 			var fields map[string]json.RawMessage

@@ -102,7 +102,7 @@ func withType(raw json.RawMessage, eventType string) json.RawMessage {
 	return append(fmt.Appendf(slices.Clone(raw[:len(raw)-1]), `,"EventType":%s`, quote([]byte(eventType))), '}')
 }
 
-// split takes an EventContent apart: the object without EventHandle, and the two fields that the relay
+// split takes an EventContent apart: the object without EventHandle and signature, and the two fields that the relay
 // itself reads. The last one of a repeated name counts, as in most JSON readers.
 func split(item []byte) (raw json.RawMessage, eventType, handle string, err error) {
 	dec := read(item)
@@ -121,6 +121,7 @@ func split(item []byte) (raw json.RawMessage, eventType, handle string, err erro
 	if _, err := dec.ReadToken(); err != nil {
 		return fail(err)
 	}
+	signs := false // has a field that may be Sign
 	raw = append(make(json.RawMessage, 0, len(item)), '{')
 	for dec.PeekKind() != '}' {
 		mark := len(raw)
@@ -145,6 +146,10 @@ func split(item []byte) (raw json.RawMessage, eventType, handle string, err erro
 		if isType {
 			eventType = text(value)
 		}
+		signs = signs || isSign(name)
+		if value.Kind() == '{' && maySign(value) {
+			value = jsontext.Value(unsigned(json.RawMessage(value)))
+		}
 		raw = append(raw, value...)
 	}
 	if _, err := dec.ReadToken(); err != nil {
@@ -153,7 +158,10 @@ func split(item []byte) (raw json.RawMessage, eventType, handle string, err erro
 	if rest := bytes.TrimSpace(item[dec.InputOffset():]); len(rest) > 0 {
 		return nil, "", "", errors.New("the notification is followed by more data")
 	}
-	return append(raw, '}'), eventType, handle, nil
+	if raw = append(raw, '}'); signs {
+		raw = unsigned(raw)
+	}
+	return raw, eventType, handle, nil
 }
 
 // unparsed is what becomes of an item that is no notification: its text without the handle, which differs
@@ -259,8 +267,7 @@ func identify(eventType string, raw json.RawMessage) string {
 }
 
 // unidentifying reports whether a field of the notification itself differs between two copies of one
-// event: the handle, and the signature of a normal callback, whose place and letter case VOD does not
-// document.
+// event: the handle, and what remains of a signature that is not of the form known here.
 func unidentifying(name jsontext.Value) bool {
-	return is(name, "EventHandle") || is(name, "Sign") || is(name, "sign") || is(name, "SIGN") || is(name, "T") || is(name, "t")
+	return is(name, "EventHandle") || isSign(name) || isT(name)
 }

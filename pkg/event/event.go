@@ -37,7 +37,7 @@ type Event struct {
 	Type string
 	// SubAppID is the application whose queue the event came from; 0 when none was named.
 	SubAppID uint64
-	// Raw is EventContent as VOD sent it, without EventHandle: a JSON object with every byte of every
+	// Raw is EventContent as VOD sent it, without EventHandle and signature: a JSON object with every byte of every
 	// value kept. Read-only. An event that is made by hand needs JSON, too: see IsJSON.
 	Raw json.RawMessage
 }

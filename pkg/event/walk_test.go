@@ -171,7 +171,7 @@ func requireToldApart(t testing.TB, a, b []byte) {
 	if err != nil || otherErr != nil {
 		return // what is no notification is not compared, but kept
 	}
-	require.Equal(t, meaning(t, a) == meaning(t, b), one.ID == other.ID, "%q %s\n%q %s", a, one.ID, b, other.ID)
+	require.Equal(t, meaning(t, one.Raw) == meaning(t, other.Raw), one.ID == other.ID, "%q %s\n%q %s", a, one.ID, b, other.ID)
 }
 
 // spellings are contents in which one byte more or less can make another text, name, number or field.

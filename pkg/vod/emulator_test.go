@@ -48,7 +48,7 @@ func handlesOf(deliveries []event.Delivery) []string {
 func TestEmulatorRound(t *testing.T) {
 	t.Parallel()
 	for _, variants := range []emulator.Variants{
-		{}, {Empty: emulator.EmptyNull, NullFields: true}, {Empty: emulator.EmptyArray, StableHandles: true}, {Empty: emulator.EmptyAbsent},
+		{}, {Empty: emulator.EmptyNull, NullFields: emulator.NullsDocumented}, {Empty: emulator.EmptyArray, StableHandles: true}, {Empty: emulator.EmptyAbsent},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			ctx := context.Background()
