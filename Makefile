@@ -9,7 +9,7 @@ GOVULNCHECK   := golang.org/x/vuln/cmd/govulncheck@latest
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build package test mutate lint vuln fuzz bench microbench demo tidy generate clean
+.PHONY: help build package test mutate lint vuln fuzz bench chaos microbench demo tidy generate clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -24,6 +24,7 @@ test: ## install what tests need (as root on Debian), run every test with the ra
 	scripts/testdeps
 	CGO_ENABLED=1 scripts/gotest -race -shuffle=on -timeout=10m -p=3 -parallel=4 -- ./... # most of them wait
 	cd deploy/test && ../../scripts/gotest -count=1 -shuffle=on -timeout=10m -- ./... # no cache: it does not see the files under test
+	cd scripts/chaos && CGO_ENABLED=1 ../../scripts/gotest -race -shuffle=on -timeout=5m -- ./...
 
 mutate: ## change the code in PACKAGES, one operator at a time, and report what no test notices (an hour for all)
 	$(GO) run ./scripts/mutate $(PACKAGES)
@@ -40,6 +41,9 @@ fuzz: ## run each fuzz test for FUZZTIME (20s)
 bench: ## measure against the goals and write scripts/bench/RESULTS.md (8 minutes, Linux)
 	cd scripts/bench && $(GO) run .
 
+chaos: ## let everything go wrong in worlds of real processes, and prove that no event is lost (10 minutes, Linux)
+	cd scripts/chaos && $(GO) run . $(CHAOS)
+
 microbench: ## run the micro-benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
@@ -50,6 +54,7 @@ tidy: ## tidy go.mod and go.sum, format the code
 	$(GO) mod tidy
 	cd deploy/test && $(GO) mod tidy
 	cd scripts/bench && $(GO) mod tidy
+	cd scripts/chaos && $(GO) mod tidy
 	gofmt -w cmd pkg deploy scripts
 
 generate: ## write the files that are made from code: reference configuration and JSON Schema
