@@ -106,7 +106,9 @@ func newActions(random *rand.Rand, w World, o Options) []Action {
 			return Action{Do: Consumer, For: seconds(3, 10), How: []string{"confirms half", "confirms none"}[random.IntN(2)]}
 		}, hold("consumer")},
 		{2, func() Action { return Action{Do: Push, For: seconds(2, 6)} }, hold("mode")},
-		{2, func() Action { return Action{Do: Credentials, How: []string{"rotate", "expire"}[random.IntN(2)], For: seconds(1, 5)} }, hold("credentials")},
+		{2, func() Action {
+			return Action{Do: Credentials, How: []string{"rotate", "expire"}[random.IntN(2)], For: seconds(1, 5)}
+		}, hold("credentials")},
 	}
 	switch w.Store {
 	case Postgres:

@@ -25,7 +25,9 @@ type consumer struct {
 // run pulls until ctx ends. Its calls go to the emulator itself and may fail, as the emulator's faults have it.
 func (c *consumer) run(ctx context.Context) {
 	for ctx.Err() == nil {
-		var answer struct{ EventSet []struct{ EventHandle string } }
+		var answer struct {
+			EventSet []struct{ EventHandle string }
+		}
 		_ = c.call(ctx, "PullEvents", map[string]any{"SubAppId": application}, &answer)
 		var handles []string
 		for _, e := range answer.EventSet {

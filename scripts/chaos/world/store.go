@@ -27,18 +27,20 @@ type store interface {
 // noStore keeps nothing.
 type noStore struct{}
 
-func (noStore) settings(*relay) map[string]any                    { return map[string]any{"driver": "none"} }
-func (noStore) address() string                                   { return "" }
+func (noStore) settings(*relay) map[string]any                   { return map[string]any{"driver": "none"} }
+func (noStore) address() string                                  { return "" }
 func (noStore) parcels(context.Context) ([]ledger.Parcel, error) { return nil, nil }
-func (noStore) close() error                                      { return nil }
+func (noStore) close() error                                     { return nil }
 
 // fileStore is an SQLite file.
 type fileStore struct{ dir, scratch string }
 
-func (s fileStore) path() string                    { return filepath.Join(s.dir, "vodrelay.db") }
-func (s fileStore) settings(*relay) map[string]any { return map[string]any{"driver": "sqlite", "path": s.path()} }
-func (s fileStore) address() string                 { return "" }
-func (s fileStore) close() error                    { return nil }
+func (s fileStore) path() string { return filepath.Join(s.dir, "vodrelay.db") }
+func (s fileStore) settings(*relay) map[string]any {
+	return map[string]any{"driver": "sqlite", "path": s.path()}
+}
+func (s fileStore) address() string { return "" }
+func (s fileStore) close() error    { return nil }
 
 // parcels opens a copy, so that nothing of the original changes: neither its log nor its index.
 func (s fileStore) parcels(ctx context.Context) ([]ledger.Parcel, error) {
