@@ -197,18 +197,29 @@ func TestBreakerCountsWhatTellsThatTheTargetIsDown(t *testing.T) {
 	t.Run("the end of a lease", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p := build(t, nil, Route{Name: "site", Sink: &target{delay: time.Minute}, Breaker: threeTimes})
-			for _, given := range []time.Duration{time.Second, 4 * time.Second, 4 * time.Second, 4 * time.Second} {
-				ctx, cancel := context.WithTimeout(t.Context(), given)
+			for range 6 { // within long enough a time for three to be enough
+				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second-1)
 				require.ErrorIs(t, p.Deliver(ctx, "site", event.Event{}), context.DeadlineExceeded)
 				cancel()
 			}
 			require.True(t, p.Available("site"), "that was no fair trial")
 			for range 3 {
-				ctx, cancel := context.WithTimeout(t.Context(), 6*time.Second)
+				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 				require.Error(t, p.Deliver(ctx, "site", event.Event{}))
 				cancel()
 			}
 			require.False(t, p.Available("site"))
+		})
+	})
+	t.Run("the end of a lease with the sink's own time limit", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			p := build(t, nil, Route{Name: "site", Sink: &target{delay: time.Minute}, Timeout: time.Second, Breaker: threeTimes})
+			for range 11 {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				require.Error(t, p.Deliver(ctx, "site", event.Event{}))
+				cancel()
+			}
+			require.False(t, p.Available("site"), "it had all the time that it ever gets")
 		})
 	})
 }

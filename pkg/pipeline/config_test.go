@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -45,7 +46,11 @@ func TestProcessorConfig(t *testing.T) {
 func TestRouteConfig(t *testing.T) {
 	c := DefaultRouteConfig()
 	require.EqualError(t, c.Validate(), `name: "": write 1 to 63 letters, digits, dots, dashes and underscores, the first one a letter or a digit`)
-	c.Name = "site-1"
+	c.Name = strings.Repeat("x", 64)
+	require.ErrorContains(t, c.Validate(), "write 1 to 63 letters")
+	c.Name, c.Concurrency = strings.Repeat("x", 63), 1
+	require.NoError(t, c.Validate())
+	c.Name, c.Concurrency = "site-1", 64
 	require.NoError(t, c.Validate())
 	r, err := c.Route(&target{})
 	require.NoError(t, err)

@@ -32,7 +32,7 @@ type node struct {
 	name   string
 	quoted []byte
 	key    string // from the top, for errors
-	leaf   int    // which expression, or -1 for an object with fields
+	leaf   int    // which expression, or -1 for an object with fields; not asked of the root
 	fields []*node
 }
 
@@ -46,7 +46,7 @@ func newTemplate(fields []Field) (*template, error) {
 	if len(fields) == 0 {
 		return nil, errors.New("no fields: name at least one, as in FileId: payload.FileId")
 	}
-	t := &template{root: node{leaf: -1}}
+	t := &template{}
 	var errs []error
 	for _, f := range fields {
 		x, err := expression.Compile(f.Expr)
@@ -195,10 +195,7 @@ func (n *node) object(dst, raw []byte, values []json.RawMessage) ([]byte, error)
 }
 
 func (n *node) find(quoted jsontext.Value) int {
-	name, err := jsontext.AppendUnquote(nil, quoted)
-	if err != nil && len(name) == 0 {
-		return -1
-	}
+	name, _ := jsontext.AppendUnquote(nil, quoted) // fails for invalid UTF-8 only, which it replaces in the name
 	for i, c := range n.fields {
 		if c.name == string(name) {
 			return i

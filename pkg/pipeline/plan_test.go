@@ -3,12 +3,16 @@ package pipeline
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/vodrelay/vodrelay/pkg/event"
 	"github.com/vodrelay/vodrelay/pkg/retry"
@@ -182,4 +186,56 @@ func TestStore(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, without.Store(t.Context(), d, time.Second))
 	require.EqualValues(t, 2, a.sent.Load())
+}
+
+// slowToClose is a sink whose Close takes its time, and fails with the end of its context unless it is deaf.
+type slowToClose struct {
+	closable
+	takes time.Duration
+	deaf  time.Duration // after the end of its context
+}
+
+func (s *slowToClose) Close(ctx context.Context) error {
+	if err := retry.Sleep(ctx, s.takes); err != nil {
+		time.Sleep(s.deaf)
+		return fmt.Errorf("not written out: %w", err)
+	}
+	return s.closable.Close(ctx)
+}
+
+// A sink that was removed has 10 s to write out what it holds.
+func TestARemovedSinkHasItsTimeToClose(t *testing.T) {
+	for takes, closed := range map[time.Duration]int64{9 * time.Second: 1, 11 * time.Second: 0} {
+		synctest.Test(t, func(t *testing.T) {
+			core, logs := observer.New(zapcore.WarnLevel)
+			s := &slowToClose{takes: takes}
+			p, err := New(zap.New(core), nil, []Route{{Name: "gone", Sink: s}})
+			require.NoError(t, err)
+			require.NoError(t, p.Replace(nil, nil))
+			began := time.Now()
+			require.NoError(t, p.Close(t.Context()))
+			require.Equal(t, min(takes, 10*time.Second), time.Since(began))
+			require.Equal(t, closed, s.closed.Load())
+			require.Len(t, logs.All(), int(1-closed), "what was not written out is reported")
+		})
+	}
+}
+
+// What a Close says at the end of its time counts; one that says nothing is left behind, and no other waits for it.
+func TestCloseSinksEndsInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		began := time.Now()
+		quick := &closable{}
+		err := CloseSinks(ctx,
+			Route{Name: "deaf", Sink: &slowToClose{takes: time.Minute, deaf: time.Hour}},
+			Route{Name: "late", Sink: &slowToClose{takes: time.Minute, deaf: 50 * time.Millisecond}},
+			Route{Name: "quick", Sink: quick})
+		require.EqualError(t, err, "sink deaf: close: does not end: context deadline exceeded\n"+
+			"sink late: close: not written out: context deadline exceeded")
+		require.Equal(t, 1100*time.Millisecond, time.Since(began))
+		require.EqualValues(t, 1, quick.closed.Load())
+		time.Sleep(time.Hour) // for the goroutine that was left behind
+	})
 }
