@@ -141,22 +141,38 @@ func TestCallbackWithAFullStore(t *testing.T) {
 }
 
 // TestPullsGoOnWithAFullShare has a sink that is down fill its share of the store: the other sink gets every event,
-// without the wait for a lease, and only what is stored for the first one is confirmed.
+// without the wait for a lease, and only what is stored for the first one is confirmed. A sink that came with a reload
+// has a share as well.
 func TestPullsGoOnWithAFullShare(t *testing.T) {
-	healthy, dead := count(t), count(t)
-	dead.down.Store(true)
-	a := assemble(t, fmt.Sprintf(`[{name: healthy, type: webhook, url: %q}, {name: dead, type: webhook, url: %q}]`, healthy.url, dead.url),
-		"VODRELAY_STORE_MAX_PARCELS=100", "VODRELAY_RELAY_MAX_IN_HAND=32")
-	a.publish(200, 1)
-	started := time.Now()
-	stop := a.run()
-	a.eventually("all arrive at the sink that is up", func() bool { n, _ := healthy.got(); return n == 200 })
-	require.Less(t, time.Since(started), 29*time.Second, "32 places that are held for 30 s would let 32 through")
-	stop()
-	_, again := healthy.got()
-	require.Zero(t, again)
-	require.EqualValues(t, 50, a.cloud.Counts().Confirmed, "half of the store")
-	require.Len(t, a.cloud.Pending(), 150)
+	for _, reloaded := range []bool{false, true} {
+		t.Run(fmt.Sprint("reloaded: ", reloaded), func(t *testing.T) {
+			healthy, dead := count(t), count(t)
+			dead.down.Store(true)
+			a := assemble(t, fmt.Sprintf(`[{name: healthy, type: webhook, url: %q}, {name: dead, type: webhook, url: %q}]`, healthy.url, dead.url),
+				"VODRELAY_STORE_MAX_PARCELS=100", "VODRELAY_RELAY_MAX_IN_HAND=32")
+			if reloaded {
+				alone := *a.cfg
+				alone.Sinks = alone.Sinks[:1]
+				_, err := a.Reload(&alone)
+				require.NoError(t, err)
+			}
+			stop := a.run()
+			if reloaded {
+				require.Zero(t, a.status().Parcels.MaxShare, "a single sink has the whole store")
+				_, err := a.Reload(a.cfg)
+				require.NoError(t, err)
+			}
+			a.publish(200, 1)
+			started := time.Now()
+			a.eventually("all arrive at the sink that is up", func() bool { n, _ := healthy.got(); return n == 200 })
+			require.Less(t, time.Since(started), 29*time.Second, "32 places that are held for 30 s would let 32 through")
+			stop()
+			_, again := healthy.got()
+			require.Zero(t, again)
+			require.EqualValues(t, 50, a.cloud.Counts().Confirmed, "half of the store")
+			require.Len(t, a.cloud.Pending(), 150)
+		})
+	}
 }
 
 // TestASinkComesBackToAFullShare is the whole life of an outage that is longer than the store has room for: what was
