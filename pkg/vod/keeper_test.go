@@ -390,11 +390,14 @@ func TestARefusedFileIsLookedAtAgain(t *testing.T) {
 			o.provider = p
 		})
 		q := c.Queue(0)
-		require.NotNil(t, q.CredentialChanged(), "nothing is known yet")
+		before := q.CredentialChanged()
+		require.NotNil(t, before, "nothing is known yet")
 		_, err := q.Pull(t.Context())
 		require.True(t, retry.IsKeyRefused(err))
 		changed := q.CredentialChanged()
 		select {
+		case <-before:
+			t.Fatal("the first one ends no wait: nothing was refused before it")
 		case <-changed:
 			t.Fatal("it did not change")
 		case <-time.After(time.Minute):
