@@ -292,6 +292,10 @@ func TestDiagnose(t *testing.T) {
 	require.Equal(t, trouble{}, diagnose(errors.New("other")))
 	require.True(t, diagnose(&net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}).session)
 	require.Equal(t, trouble{}, diagnose(syscall.ENOENT), "which is no error of the network")
+	for err, person := range map[error]bool{syscall.EROFS: false, syscall.ENOSPC: false, syscall.EACCES: true, syscall.ENOTDIR: true} {
+		require.Equal(t, person, diagnose(err).person, err)
+		require.True(t, diagnose(err).everywhere, err)
+	}
 }
 
 func TestExplain(t *testing.T) {

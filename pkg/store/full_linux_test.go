@@ -51,7 +51,7 @@ func TestFullDisk(t *testing.T) {
 	require.NoError(t, s.Close(t.Context()))
 }
 
-// TestReadOnlyVolume: the error says what to do.
+// TestReadOnlyVolume: the error says what to do, and the volume is waited for.
 func TestReadOnlyVolume(t *testing.T) {
 	dir := t.TempDir()
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", syscall.MS_RDONLY, ""); err != nil {
@@ -60,7 +60,9 @@ func TestReadOnlyVolume(t *testing.T) {
 	t.Cleanup(func() { require.NoError(t, syscall.Unmount(dir, 0)) })
 	cfg := DefaultConfig()
 	cfg.Path = filepath.Join(dir, "vodrelay.db")
-	require.Contains(t, retry.Hint(failsToOpen(t, cfg)), "mount the volume for writing")
+	err := failsToOpen(t, cfg)
+	require.Contains(t, retry.Hint(err), "mount the volume for writing")
+	require.False(t, retry.IsPermanent(err), "it can be mounted again, also by itself")
 }
 
 func TestNetworkKind(t *testing.T) {
