@@ -385,7 +385,8 @@ func TestHalfOpen(t *testing.T) {
 	expect(t, conn, "ok")
 	<-came
 	set(t, p, Fault{Request: Direction{Block: true}})
-	ask(conn) // is on its way
+	ask(conn)                          // is on its way
+	time.Sleep(100 * time.Millisecond) // until it is in the proxy
 	set(t, p, Fault{HalfOpen: true})
 	during := dial(t, p)
 	ask(conn)
