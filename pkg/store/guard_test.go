@@ -177,6 +177,22 @@ func TestTheEndOfALostStoreLeavesTheOthersLog(t *testing.T) {
 	same(t, []event.Parcel{parcel(2, "a"), parcel(4, "a")}, all(t, next, Filter{}))
 }
 
+// TestTheEndOfALostStoreLeavesALogThatWasPutBack: somebody has put it there, to be read at the next start.
+func TestTheEndOfALostStoreLeavesALogThatWasPutBack(t *testing.T) {
+	cfg := sqliteConfig(t)
+	s := open(t, cfg)
+	require.NoError(t, s.Put(t.Context(), parcel(1, "a")))
+	log, err := os.ReadFile(cfg.Path + "-wal")
+	require.NoError(t, err)
+	require.NoError(t, os.Remove(cfg.Path+"-wal"))
+	require.NoError(t, os.WriteFile(cfg.Path+"-wal", log, 0o600))
+	require.ErrorIs(t, s.Put(t.Context(), parcel(2, "a")), ErrLost)
+	require.NoError(t, s.Close(t.Context()))
+	back, err := os.ReadFile(cfg.Path + "-wal")
+	require.NoError(t, err)
+	require.Equal(t, log, back)
+}
+
 // TestOtherProcessesLoseNothing: what commands and other programs do beside the daemon is no loss.
 func TestOtherProcessesLoseNothing(t *testing.T) {
 	cfg := sqliteConfig(t)
