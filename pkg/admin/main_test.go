@@ -30,7 +30,7 @@ const goodToken = "0123456789abcdef0123456789abcdef"
 type fakeStore struct {
 	mu       sync.Mutex
 	parcels  []event.Parcel
-	err      error    // of every call
+	err, ill error    // of every call, and of Healthy alone
 	filters  []Filter // of lists and changes
 	moves    []selection.Move
 	changed  int // parcels of each change, also beside err
@@ -44,7 +44,7 @@ func (f *fakeStore) Healthy(context.Context) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.health++
-	return f.err
+	return errors.Join(f.err, f.ill)
 }
 
 func (f *fakeStore) Counts(context.Context) ([]Count, error) {

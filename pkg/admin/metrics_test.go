@@ -166,6 +166,14 @@ func TestMetricsOfAFailingStore(t *testing.T) {
 	require.Contains(t, all, "vodrelay_events_confirmed_total")
 }
 
+func TestMetricsOfAStoreThatCanOnlyBeRead(t *testing.T) {
+	opts := fullOptions()
+	opts.Parcels.(*fakeStore).ill = errors.New("the store is lost")
+	_, all := gathered(t, opts)
+	require.Zero(t, all["vodrelay_store_up"].GetMetric()[0].GetGauge().GetValue())
+	require.Contains(t, all, "vodrelay_parcels", "what is in it is known all the same")
+}
+
 // Before anything succeeded there is no time of it: as 1970 it would set off every alert.
 func TestMetricsOfAFreshStart(t *testing.T) {
 	opts := someOptions(nil)

@@ -46,12 +46,13 @@ func TestExpressionsDoNotCountForTheBreaker(t *testing.T) {
 
 // The values of one template are bounded together: each of them may be as large as the event.
 func TestTemplateBoundsItsValues(t *testing.T) {
-	e := event.Event{ID: "1", Type: "t", Raw: json.RawMessage(`{"EventType":"t","P":{"x":"` + strings.Repeat("x", 5<<20) + `"}}`)}
-	p, err := Set(Field{"a", "event"}, Field{"b", "event"}, Field{"c", "event"})
+	e := event.Event{ID: "1", Type: "t", Raw: json.RawMessage(`{"EventType":"t","P":{"x":"` + strings.Repeat("x", 5<<20-2) + `","y":"` + strings.Repeat("y", 1<<20-2) + `"}}`)}
+	most := []Field{{"a", "payload.x"}, {"b", "payload.x"}, {"c", "payload.x"}, {"d", "payload.y"}}
+	p, err := Set(most...)
 	require.NoError(t, err)
 	_, err = p.Process(t.Context(), e)
-	require.NoError(t, err)
-	p, err = Set(Field{"a", "event"}, Field{"b", "event"}, Field{"c", "event"}, Field{"d", "payload.x"})
+	require.NoError(t, err, "they are as many bytes as there may be")
+	p, err = Set(append(most, Field{"e", "type"})...)
 	require.NoError(t, err)
 	_, err = p.Process(t.Context(), e)
 	require.ErrorContains(t, err, "the values of all fields would have more than 16777216 bytes")

@@ -288,6 +288,7 @@ func TestStartWithDamage(t *testing.T) {
 		"garbage":                {whole, func(t *testing.T, path string) { edit(t, path, flip(0, 50_000)) }, "is not an SQLite database"},
 		"flipped in the header":  {whole, func(t *testing.T, path string) { edit(t, path, flip(3, 1)) }, "is not an SQLite database"},
 		"flipped pages":          {whole, func(t *testing.T, path string) { edit(t, path, flip(1<<20, 200_000)) }, ""},
+		"flipped schema":         {whole, func(t *testing.T, path string) { edit(t, path, flip(100, 8)) }, ""},
 		"flipped page of a tree": {whole, func(t *testing.T, path string) { edit(t, path, flip(4096, 100)) }, ""},
 		"zeros": {whole, func(t *testing.T, path string) {
 			edit(t, path, func(b []byte) []byte { clear(b[2<<20 : 3<<20]); return b })
