@@ -242,6 +242,19 @@ func TestWhatASelectionMeans(t *testing.T) {
 	}
 }
 
+// What is stored between the look and the change is not changed, though it has the same ID.
+func TestAChangeMeansTheParcelsThatWereFound(t *testing.T) {
+	s := example()
+	n, err := Apply(t.Context(), s, Selection{IDs: []string{near}}, now, func(ctx context.Context, f Filter) (int64, error) {
+		s.put(near, "site", 2, event.ParcelDead)
+		s.put(near, "archive", 1, event.ParcelDead)
+		return s.drop(ctx, f)
+	})
+	require.NoError(t, err)
+	require.EqualValues(t, 1, n)
+	require.Len(t, s.parcels, 6)
+}
+
 func TestAPlanListsFew(t *testing.T) {
 	s := &shelf{}
 	for n := range MostListed + 1 {
