@@ -26,6 +26,8 @@ type World struct {
 	Rate     int      // events a second, between bursts of many at once
 	Length   time.Duration
 	Actions  []Action
+	// Abrupt ends the chaos by a power cut, after which a drain has to find everything. Else the relays settle it.
+	Abrupt bool
 }
 
 // Sink is a target of the world.
@@ -115,7 +117,11 @@ func (w World) String() string {
 	if len(w.Variants) > 0 {
 		text += ", variants " + strings.Join(w.Variants, " ")
 	}
-	return fmt.Sprintf("%s, %d events/s, %s of chaos", text, w.Rate, w.Length)
+	text = fmt.Sprintf("%s, %d events/s, %s of chaos", text, w.Rate, w.Length)
+	if w.Abrupt {
+		text += ", ends with a power cut and a drain"
+	}
+	return text
 }
 
 // Print is the whole plan as people read it.

@@ -26,6 +26,9 @@ func newWorld(seed uint64, n int, o Options) World {
 	if o.Mild {
 		w.Rate = 20
 	}
+	if w.Abrupt = random.IntN(2) == 0; w.Abrupt && o.Short {
+		w.Length = (w.Length * 2 / 3).Round(time.Second) // it takes 30 s longer
+	}
 	w.Sinks = chooseSinks(random, w.Store, o)
 	if len(o.Variants) > 0 {
 		for range random.IntN(4) {
@@ -75,16 +78,15 @@ func newActions(random *rand.Rand, w World, o Options) []Action {
 		return all
 	}
 	one := func(a Action) []string { return []string{fmt.Sprint("relay ", a.Relay)} }
-	target := func() string { return w.Sinks[random.IntN(len(w.Sinks))].Name }
+	servers := slices.DeleteFunc(slices.Clone(w.Sinks), func(s Sink) bool { return s.Type == "file" })
+	target := func() string { return servers[random.IntN(len(servers))].Name }
 	hold := func(names ...string) func(Action) []string { return func(Action) []string { return names } }
 	ofTarget := func(a Action) []string { return []string{"target " + a.Of} }
 	all := []choice{
 		{12, func() Action {
 			ends := []string{"api"}
-			for _, s := range w.Sinks {
-				if s.Type != "file" {
-					ends = append(ends, s.Name)
-				}
+			for _, s := range servers {
+				ends = append(ends, s.Name)
 			}
 			if w.Store == Postgres {
 				ends = append(ends, "store")
@@ -143,7 +145,7 @@ func schedule(random *rand.Rand, all []choice, w World, o Options) []Action {
 	for _, c := range all {
 		sum += c.weight
 	}
-	pause := 2.0
+	pause := 1.5
 	if o.Mild {
 		pause = 60
 	}

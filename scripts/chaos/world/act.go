@@ -46,7 +46,7 @@ func (w *World) act(ctx context.Context, a plan.Action) error {
 		pause(ctx, a.For)
 		return r.start()
 	case plan.PowerCut:
-		return w.powerCut(ctx, a)
+		return w.powerCut(ctx, a, true)
 	case plan.Freeze:
 		r := w.relays[a.Relay]
 		r.mu.Lock()
@@ -81,11 +81,7 @@ func (w *World) act(ctx context.Context, a plan.Action) error {
 		return w.reload(ctx, a)
 	case plan.TargetDown, plan.TargetStop:
 		defer func() { did(ledger.Target, a.Of) }()
-		s, ok := w.targets[a.Of].(server)
-		if !ok {
-			return nil
-		}
-		return interrupt(ctx, a, s)
+		return interrupt(ctx, a, w.targets[a.Of].(server))
 	case plan.StoreDown, plan.StoreStop, plan.ReadOnly, plan.DiskFull:
 		defer func() { did(ledger.Store, "") }()
 		return w.disturbStore(ctx, a)
@@ -158,8 +154,8 @@ func interrupt(ctx context.Context, a plan.Action, s server) error {
 	return up()
 }
 
-// powerCut kills all relays at once, and judges before they start again.
-func (w *World) powerCut(ctx context.Context, a plan.Action) error {
+// powerCut kills all relays at once, judges, and starts them again if it is to.
+func (w *World) powerCut(ctx context.Context, a plan.Action, again bool) error {
 	for _, r := range w.relays {
 		r.mu.Lock()
 		defer r.mu.Unlock()
@@ -175,6 +171,9 @@ func (w *World) powerCut(ctx context.Context, a plan.Action) error {
 	w.did(ledger.Killed, "", a.String(), began, time.Now())
 	if err := w.check(ctx); err != nil {
 		return err
+	}
+	if !again {
+		return nil
 	}
 	pause(ctx, time.Until(began.Add(a.For)))
 	for _, r := range w.relays {

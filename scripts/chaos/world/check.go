@@ -6,10 +6,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"time"
 
 	"github.com/vodrelay/vodrelay/scripts/chaos/ledger"
+	"github.com/vodrelay/vodrelay/scripts/chaos/plan"
 )
 
 // settleLimit is how long everything may take to be settled when nothing is wrong any more: two leases, the claims of
@@ -72,20 +74,14 @@ func (w *World) keep(b ledger.Breach) {
 	w.failed = append(w.failed, b)
 }
 
-// end has the relays settle everything, stops them, drains, and judges for the last time.
+// end has everything settled, by the relays or by a drain alone, and judges for the last time.
 func (w *World) end(ctx context.Context) (r Result, err error) {
-	if err := w.calm(ctx); err != nil {
-		return r, err
+	if w.plan.Abrupt {
+		err = w.endAbruptly(ctx, &r)
+	} else {
+		err = w.endCalmly(ctx, &r)
 	}
-	if err := w.settle(ctx); err != nil {
-		return r, err
-	}
-	for _, relay := range w.relays {
-		relay.mu.Lock()
-		relay.terminate()
-		relay.mu.Unlock()
-	}
-	if r.Drain, err = w.drain(ctx); err != nil {
+	if err != nil {
 		return r, err
 	}
 	m, err := w.moment(ctx)
@@ -100,6 +96,55 @@ func (w *World) end(ctx context.Context) (r Result, err error) {
 	}
 	r.Breaches = w.failed
 	return r, nil
+}
+
+// endCalmly lets the relays settle everything. Then a drain must find nothing.
+func (w *World) endCalmly(ctx context.Context, r *Result) (err error) {
+	if err := w.calm(ctx); err != nil {
+		return err
+	}
+	if err := w.settle(ctx); err != nil {
+		return err
+	}
+	w.stop()
+	r.Drain, err = w.drain(ctx, w.options.Short)
+	return err
+}
+
+// endAbruptly leaves everything to a drain: what relays had in hand, and what somebody else holds, is hidden at first.
+// What waits in the store afterwards is for the relays again.
+func (w *World) endAbruptly(ctx context.Context, r *Result) (err error) {
+	if err := w.calm(ctx); err != nil {
+		return err
+	}
+	if err := w.powerCut(ctx, plan.Action{Do: plan.PowerCut}, false); err != nil {
+		return err
+	}
+	holding, cancel := context.WithTimeout(ctx, time.Second)
+	(&consumer{world: w, random: rand.New(rand.NewPCG(w.plan.Seed, 3))}).run(holding)
+	cancel()
+	if r.Drain, err = w.drain(ctx, false); err != nil {
+		return err
+	}
+	for _, relay := range w.relays {
+		if err := relay.start(); err != nil {
+			return err
+		}
+	}
+	if err := w.settle(ctx); err != nil {
+		return err
+	}
+	w.stop()
+	return nil
+}
+
+// stop ends all relays in order.
+func (w *World) stop() {
+	for _, r := range w.relays {
+		r.mu.Lock()
+		r.terminate()
+		r.mu.Unlock()
+	}
 }
 
 // settle waits until the queue is empty and nothing in the store waits, or the time is over: then the judge says what
@@ -143,15 +188,15 @@ type drained struct {
 	Counted uint64
 }
 
-// drain runs vodrelay drain where nothing is left, and compares what it says with what is.
-func (w *World) drain(ctx context.Context) (string, error) {
+// drain runs vodrelay drain while no relay runs, and compares what it says with what is.
+func (w *World) drain(ctx context.Context, short bool) (string, error) {
 	before, err := w.emulator.counts(ctx)
 	if err != nil {
 		return "", err
 	}
 	r := w.relays[0]
 	quiet := "31s"
-	if w.options.Short {
+	if short {
 		quiet = "1s"
 	}
 	log := w.path("drain.log")
