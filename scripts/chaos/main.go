@@ -14,10 +14,14 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
+	"github.com/vodrelay/vodrelay/scripts/chaos/disk"
 	"github.com/vodrelay/vodrelay/scripts/chaos/plan"
+	"github.com/vodrelay/vodrelay/scripts/chaos/servers"
+	"github.com/vodrelay/vodrelay/scripts/chaos/target"
 	"github.com/vodrelay/vodrelay/scripts/chaos/world"
 )
 
@@ -31,18 +35,19 @@ func main() {
 
 // settings are the flags.
 type settings struct {
-	seed    uint64
-	length  time.Duration
-	short   bool
-	print   bool
-	program string
-	root    string
-	keep    bool
+	seed     uint64
+	length   time.Duration
+	short    bool
+	print    bool
+	program  string
+	root     string
+	keep     bool
+	variants string
 }
 
 func run(args []string) error {
-	if len(args) == 3 && args[0] == world.RoleReceive {
-		return world.Receive(args[1], args[2])
+	if len(args) > 0 && args[0] == target.Role {
+		os.Exit(target.Main(args[1:]))
 	}
 	var s settings
 	flags := flag.NewFlagSet("chaos", flag.ExitOnError)
@@ -52,6 +57,7 @@ func run(args []string) error {
 	flags.BoolVar(&s.print, "plan", false, "print the plan of the seed, and do nothing")
 	flags.StringVar(&s.program, "program", "", "the vodrelay to test (default: built from the repository)")
 	flags.StringVar(&s.root, "root", "../..", "root of the repository")
+	flags.StringVar(&s.variants, "variants", "", "variants of the emulator, in place of those that are drawn, such as empty-null,handle-same")
 	flags.BoolVar(&s.keep, "keep", false, "keep logs and journals also of what went well")
 	_ = flags.Parse(args) // it exits
 	if flags.NArg() > 0 {
@@ -67,7 +73,10 @@ func run(args []string) error {
 
 // plan is what is done.
 func (s settings) plan() plan.Plan {
-	o := plan.Options{Worlds: 1, Length: 25 * time.Second, Short: s.short, Missing: []string{"postgres", "nats", "redis"}}
+	o := plan.Options{Worlds: 1, Length: 25 * time.Second, Short: s.short, Missing: missing()}
+	if s.variants != "" {
+		o.Variants = strings.Split(s.variants, ",")
+	}
 	if !s.short {
 		// A world needs about 100 s to recover and to be drained.
 		const recovery = 100 * time.Second
@@ -75,6 +84,17 @@ func (s settings) plan() plan.Plan {
 		o.Length = max(20*time.Second, s.length/time.Duration(o.Worlds)-recovery)
 	}
 	return plan.New(s.seed, o)
+}
+
+// missing is what this machine has not.
+func missing() (kinds []string) {
+	for kind, err := range map[string]error{plan.Postgres: servers.HasPostgres(), "redis": servers.HasRedis(), "disk": disk.Supported()} {
+		if err != nil {
+			fmt.Printf("NOT TESTED: %s: %v\n", kind, err)
+			kinds = append(kinds, kind)
+		}
+	}
+	return kinds
 }
 
 func (s settings) run(ctx context.Context) error {

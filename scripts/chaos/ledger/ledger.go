@@ -231,6 +231,15 @@ func (l *Ledger) Arrive(sink string, at time.Time, body []byte) {
 	}
 }
 
+// Forget takes back all arrivals at a sink, for one that is read anew from the beginning.
+func (l *Ledger) Forget(sink string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, a := range l.events {
+		delete(a.arrivals, sink)
+	}
+}
+
 // Did enters what the harness did, for the causes of duplicates.
 func (l *Ledger) Did(d Deed) {
 	l.mu.Lock()
@@ -239,7 +248,9 @@ func (l *Ledger) Did(d Deed) {
 }
 
 func (l *Ledger) breach(rule, format string, args ...any) {
-	l.breaches = append(l.breaches, Breach{rule, fmt.Sprintf(format, args...)})
+	if b := (Breach{rule, fmt.Sprintf(format, args...)}); !slices.Contains(l.breaches, b) {
+		l.breaches = append(l.breaches, b)
+	}
 }
 
 // difference shows where two texts part.

@@ -19,6 +19,7 @@ type Plan struct {
 type World struct {
 	Seed     uint64
 	Store    string // sqlite, postgres or none
+	Disk     bool   // what relays write is on a disk that can fail
 	Relays   int
 	Confirm  string // handled or stored
 	Sinks    []Sink
@@ -142,8 +143,8 @@ type Options struct {
 	Length   time.Duration // of the chaos in each world
 	Short    bool          // for the gate: nothing that needs long to recover
 	Mild     bool          // for a soak: few disturbances
-	Missing  []string      // kinds of stores and sinks that this machine has not
-	Variants []string      // of the emulator, to choose from
+	Missing  []string      // what this machine has not: kinds of stores and sinks, disk
+	Variants []string      // of the emulator, in place of those that are drawn
 }
 
 // New makes the plan of a seed.

@@ -9,7 +9,7 @@ import (
 
 func TestASeedMakesOnePlan(t *testing.T) {
 	t.Parallel()
-	o := Options{Worlds: 4, Length: time.Minute, Variants: []string{"a", "b", "c"}}
+	o := Options{Worlds: 4, Length: time.Minute}
 	require.Equal(t, New(7, o), New(7, o))
 	require.Equal(t, New(7, o).Print(), New(7, o).Print())
 	require.NotEqual(t, New(7, o), New(8, o))
@@ -17,11 +17,15 @@ func TestASeedMakesOnePlan(t *testing.T) {
 
 func TestPlansReachEverything(t *testing.T) {
 	t.Parallel()
+	variants := map[string]bool{}
 	verbs, stores, kinds := map[Verb]bool{}, map[string]bool{}, map[string]bool{}
 	for seed := range uint64(50) {
 		for _, w := range New(seed, Options{Worlds: 3, Length: 2 * time.Minute}).Worlds {
 			stores[w.Store] = true
 			require.NotEmpty(t, w.Actions)
+			for _, v := range w.Variants {
+				variants[v] = true
+			}
 			for _, s := range w.Sinks {
 				kinds[s.Type] = true
 			}
@@ -36,6 +40,11 @@ func TestPlansReachEverything(t *testing.T) {
 	require.Len(t, verbs, 20)
 	require.Len(t, stores, 3)
 	require.Len(t, kinds, 5)
+	for _, answers := range Variants {
+		for _, name := range answers {
+			require.True(t, variants[name], name)
+		}
+	}
 }
 
 func TestOneThingIsDisturbedInOneWayAtATime(t *testing.T) {

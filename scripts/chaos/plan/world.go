@@ -14,6 +14,7 @@ func newWorld(seed uint64, n int, o Options) World {
 	w := World{Seed: seed, Confirm: "handled", Relays: 1, Rate: 20 + random.IntN(30), Length: o.Length}
 	stores := slices.DeleteFunc([]string{SQLite, Postgres, None}, func(s string) bool { return slices.Contains(o.Missing, s) })
 	w.Store = stores[n%len(stores)]
+	w.Disk = w.Store == SQLite && !slices.Contains(o.Missing, "disk")
 	switch w.Store {
 	case Postgres:
 		w.Relays = 1 + random.IntN(3)
@@ -30,12 +31,9 @@ func newWorld(seed uint64, n int, o Options) World {
 		w.Length = (w.Length * 2 / 3).Round(time.Second) // it takes 30 s longer
 	}
 	w.Sinks = chooseSinks(random, w.Store, o)
+	w.Variants = chooseVariants(random, o)
 	if len(o.Variants) > 0 {
-		for range random.IntN(4) {
-			w.Variants = append(w.Variants, o.Variants[random.IntN(len(o.Variants))])
-		}
-		slices.Sort(w.Variants)
-		w.Variants = slices.Compact(w.Variants)
+		w.Variants = o.Variants
 	}
 	w.Actions = newActions(random, w, o)
 	return w
@@ -53,7 +51,7 @@ func chooseSinks(random *rand.Rand, store string, o Options) []Sink {
 	random.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	sinks := []Sink{{Name: "site", Type: "webhook", Refuses: store != None}}
 	sinks = append(sinks, all[:min(len(all), 1+random.IntN(2))]...)
-	sinks = append(sinks, Sink{Name: "extra", Type: "webhook", Types: []string{"NewFileUpload"}, Extra: true})
+	sinks = append(sinks, Sink{Name: "extra", Type: "webhook", Types: []string{"NewFileUpload"}, Extra: true, Refuses: store != None})
 	return sinks
 }
 
@@ -71,7 +69,7 @@ func newActions(random *rand.Rand, w World, o Options) []Action {
 	}
 	relay := func() int { return random.IntN(w.Relays) }
 	relays := func(Action) []string {
-		var all []string
+		all := []string{"store"}
 		for i := range w.Relays {
 			all = append(all, fmt.Sprint("relay ", i))
 		}
@@ -118,10 +116,11 @@ func newActions(random *rand.Rand, w World, o Options) []Action {
 			choice{2, func() Action { return Action{Do: StoreDown, For: seconds(1, 6)} }, hold("store")},
 			choice{2, func() Action { return Action{Do: StoreStop, For: seconds(2, 12)} }, hold("store")},
 			choice{2, func() Action { return Action{Do: ReadOnly, For: seconds(2, 8)} }, hold("store")})
-	case SQLite:
+	}
+	if w.Disk {
 		all = append(all,
 			choice{2, func() Action { return Action{Do: DiskFull, For: seconds(2, 8)} }, hold("store")},
-			choice{1, func() Action { return Action{Do: ReadOnly, For: seconds(2, 8)} }, hold("store")})
+			choice{1, func() Action { return Action{Do: ReadOnly, For: seconds(2, 8)} }, relays}) // a repair needs a stop
 	}
 	if w.Store != None {
 		all = append(all, choice{2, func() Action { return Action{Do: Replay} }, hold("operator")})

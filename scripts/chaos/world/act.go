@@ -81,7 +81,7 @@ func (w *World) act(ctx context.Context, a plan.Action) error {
 		return w.reload(ctx, a)
 	case plan.TargetDown, plan.TargetStop:
 		defer func() { did(ledger.Target, a.Of) }()
-		return interrupt(ctx, a, w.targets[a.Of].(server))
+		return interrupt(ctx, a, w.targets[a.Of].(server)) // the plan knows which are
 	case plan.StoreDown, plan.StoreStop, plan.ReadOnly, plan.DiskFull:
 		defer func() { did(ledger.Store, "") }()
 		return w.disturbStore(ctx, a)
@@ -143,15 +143,15 @@ func (w *World) disturb(ctx context.Context, a plan.Action) error {
 
 // interrupt kills or stops a server for a while.
 func interrupt(ctx context.Context, a plan.Action, s server) error {
-	down, up := s.Kill, s.Start
 	if a.Do == plan.TargetStop || a.Do == plan.StoreStop {
-		down, up = s.Pause, s.Resume
+		s.Freeze()
+		pause(ctx, a.For)
+		s.Thaw()
+		return nil
 	}
-	if err := down(); err != nil {
-		return err
-	}
+	s.Kill()
 	pause(ctx, a.For)
-	return up()
+	return s.Start(context.WithoutCancel(ctx))
 }
 
 // powerCut kills all relays at once, judges, and starts them again if it is to.
@@ -169,6 +169,9 @@ func (w *World) powerCut(ctx context.Context, a plan.Action, again bool) error {
 		<-r.process.ended
 	}
 	w.did(ledger.Killed, "", a.String(), began, time.Now())
+	if err := w.loseDisk(ctx); err != nil {
+		return err
+	}
 	if err := w.check(ctx); err != nil {
 		return err
 	}
@@ -182,6 +185,19 @@ func (w *World) powerCut(ctx context.Context, a plan.Action, again bool) error {
 		}
 	}
 	return nil
+}
+
+// loseDisk takes from the disk what was not synced, as a power cut does, and repairs it.
+func (w *World) loseDisk(ctx context.Context) error {
+	if w.volume == nil {
+		return nil
+	}
+	if !w.volume.Faulty() {
+		if err := w.volume.Fail(); err != nil {
+			return err
+		}
+	}
+	return w.volume.Repair(context.WithoutCancel(ctx))
 }
 
 // storm sends SIGTERM again and again. A second signal more than a second after the first ends a relay at once.
@@ -322,12 +338,69 @@ func (w *World) drainBeside(ctx context.Context, a plan.Action) error {
 	return ctx.Err()
 }
 
+// disturbStore spoils the store's server or disk for a while.
 func (w *World) disturbStore(ctx context.Context, a plan.Action) error {
-	_ = ctx
-	return nil
+	after := context.WithoutCancel(ctx)
+	if s, ok := w.store.(pgStore); ok {
+		if a.Do != plan.ReadOnly {
+			return interrupt(ctx, a, s)
+		}
+		if err := s.ReadOnly(ctx, true); err != nil {
+			return err
+		}
+		pause(ctx, a.For)
+		return s.ReadOnly(after, false)
+	}
+	began := time.Now()
+	defer func() { // files are on the same disk
+		for _, s := range w.plan.Sinks {
+			if s.Type == "file" {
+				w.did(ledger.Target, s.Name, a.String(), began, time.Now())
+			}
+		}
+	}()
+	if a.Do == plan.DiskFull {
+		if err := w.volume.Fill(); err != nil {
+			return err
+		}
+		pause(ctx, a.For)
+		return w.volume.Free()
+	}
+	if err := w.volume.ReadOnly(); err != nil {
+		return err
+	}
+	pause(ctx, a.For)
+	return w.powerCut(after, plan.Action{At: a.At, Do: plan.PowerCut, How: "to repair the disk"}, true)
 }
 
+// changeKey has the API take another key. An expired one is refused before the relays can have the new one.
 func (w *World) changeKey(ctx context.Context, a plan.Action) error {
-	_ = ctx
+	after := context.WithoutCancel(ctx)
+	old, _ := w.key()
+	w.mu.Lock()
+	w.keyNumber++
+	next := [2]string{fmt.Sprintf("chaos-id-%d", w.keyNumber), fmt.Sprintf("chaos-key-%d", w.keyNumber)}
+	w.mu.Unlock()
+	steps := []func() error{
+		func() error { return w.emulator.addKey(after, next[0], next[1]) },
+		func() error {
+			w.mu.Lock()
+			w.keys = next
+			w.mu.Unlock()
+			return w.writeKey()
+		},
+		func() error { return w.emulator.removeKey(after, old) },
+	}
+	if a.How == "expire" {
+		steps[0], steps[1], steps[2] = steps[2], steps[0], steps[1]
+	}
+	for i, step := range steps {
+		if i > 0 {
+			pause(ctx, a.For/2)
+		}
+		if err := step(); err != nil {
+			return err
+		}
+	}
 	return nil
 }

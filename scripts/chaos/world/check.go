@@ -18,14 +18,14 @@ import (
 // a relay that was killed, and some work.
 const settleLimit = 150 * time.Second
 
-// moment reads the world while no relay runs. The journal comes first: what was confirmed by then must be somewhere.
+// moment reads the world while no relay runs.
 func (w *World) moment(ctx context.Context) (m ledger.Moment, err error) {
 	if err := w.read(ctx); err != nil {
 		return m, err
 	}
-	parcels, err := w.store.parcels(ctx)
+	parcels, err := w.parcels(ctx)
 	if err != nil {
-		return m, fmt.Errorf("read the store: %w", err)
+		return m, err
 	}
 	c, err := w.emulator.counts(ctx)
 	if err != nil {
@@ -34,6 +34,22 @@ func (w *World) moment(ctx context.Context) (m ledger.Moment, err error) {
 	_, none := w.store.(noStore)
 	m = ledger.Moment{At: time.Now(), Stored: !none, Parcels: parcels, Queued: c.Ready + c.Leased + c.Pushing, Relays: len(w.relays)}
 	return m, nil
+}
+
+// parcels reads the store, which may be down for a while.
+func (w *World) parcels(ctx context.Context) (all []ledger.Parcel, err error) {
+	for end := time.Now().Add(readLimit); ; pause(ctx, 250*time.Millisecond) {
+		trying, cancel := context.WithTimeout(ctx, 10*time.Second)
+		all, err = w.store.parcels(trying)
+		cancel()
+		if err == nil || time.Now().After(end) || ctx.Err() != nil {
+			break
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the store: %w", err)
+	}
+	return all, nil
 }
 
 // check judges while no relay runs, and others go on: so the queue's count is left to the end.
@@ -150,9 +166,9 @@ func (w *World) stop() {
 // settle waits until the queue is empty and nothing in the store waits, or the time is over: then the judge says what
 // is left.
 func (w *World) settle(ctx context.Context) error {
-	began := time.Now()
+	began, quiet := time.Now(), 0
 	for end := began.Add(settleLimit); time.Now().Before(end) && ctx.Err() == nil; pause(ctx, 250*time.Millisecond) {
-		if err := w.read(ctx); err != nil {
+		if err := w.glance(ctx); err != nil {
 			return err
 		}
 		c, err := w.emulator.counts(ctx)
@@ -172,7 +188,9 @@ func (w *World) settle(ctx context.Context) error {
 				waiting++
 			}
 		}
-		if waiting == 0 {
+		if waiting > 0 {
+			quiet = 0
+		} else if quiet++; quiet > 2 { // a copy made while relays write may be an old one
 			w.options.Say("settled after %s", time.Since(began).Round(time.Second))
 			return nil
 		}
@@ -215,7 +233,7 @@ func (w *World) drain(ctx context.Context, short bool) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	parcels, err := w.store.parcels(ctx)
+	parcels, err := w.parcels(ctx)
 	if err != nil {
 		return "", err
 	}

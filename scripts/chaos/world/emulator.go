@@ -160,3 +160,15 @@ func (e *emulator) mode(ctx context.Context, mode, to string) error {
 	}
 	return e.control(ctx, http.MethodPost, "mode", values, nil, nil)
 }
+
+func (e *emulator) addKey(ctx context.Context, id, key string) error {
+	body, err := json.Marshal(map[string]string{"secret_id": id, "secret_key": key})
+	if err != nil {
+		return err
+	}
+	return e.control(ctx, http.MethodPost, "credentials", nil, body, nil)
+}
+
+func (e *emulator) removeKey(ctx context.Context, id string) error {
+	return e.control(ctx, http.MethodDelete, "credentials/"+id, nil, nil, nil)
+}

@@ -32,6 +32,7 @@ type relay struct {
 	mu       sync.Mutex // who holds it may start, end, freeze or configure it
 	process  *process
 	expected atomic.Bool // its end is wanted
+	up       atomic.Bool // it has said that it starts: from then on it knows signals
 	extra    bool        // what its configuration says
 	changed  int
 
@@ -43,6 +44,8 @@ func (r *relay) String() string { return fmt.Sprintf("relay %d", r.number) }
 // line looks at a line of its log.
 func (r *relay) line(text []byte) {
 	switch {
+	case bytes.Contains(text, []byte(`"msg":"starting"`)):
+		r.up.Store(true)
 	case bytes.Contains(text, []byte(`"configuration reloaded"`)):
 		r.reloaded.Add(1)
 	case bytes.Contains(text, []byte(`"the configuration was not reloaded`)):
@@ -54,6 +57,7 @@ func (r *relay) line(text []byte) {
 
 // start starts it. The caller holds mu.
 func (r *relay) start() error {
+	r.up.Store(false)
 	p, err := start(r.log, r.world.environ(), r.line, r.world.options.Program, "run", "-c", r.config)
 	if err != nil {
 		return err
@@ -75,8 +79,22 @@ func (r *relay) kill() {
 	r.process.kill()
 }
 
+// startLimit is how long a start may take that waits for nothing.
+const startLimit = 40 * time.Second
+
+// wait waits until it knows signals, which would end it at once before. The caller holds mu.
+func (r *relay) wait() {
+	for end := time.Now().Add(startLimit); !r.up.Load() && r.process.running(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			r.world.fail("exit", "%s did not start within %s: see %s", r, startLimit, r.log)
+			return
+		}
+	}
+}
+
 // terminate ends it with SIGTERM, and reports an end that is late or not in order. The caller holds mu.
 func (r *relay) terminate() {
+	r.wait()
 	r.expected.Store(true)
 	began := time.Now()
 	r.process.signal(syscall.SIGTERM)
@@ -110,6 +128,7 @@ func (r *relay) configure(extra map[string]any) error {
 
 // reload sends SIGHUP and waits until counter says that it was heard. The caller holds mu.
 func (r *relay) reload(counter *atomic.Int64) {
+	r.wait()
 	before := counter.Load()
 	r.process.signal(syscall.SIGHUP)
 	for end := time.Now().Add(reloadLimit); counter.Load() == before; time.Sleep(20 * time.Millisecond) {

@@ -1,16 +1,14 @@
 package world
 
 import (
-	"bufio"
-	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
-	"io"
-	"os"
+	"fmt"
 	"time"
 
 	"github.com/vodrelay/vodrelay/scripts/chaos/ledger"
+	"github.com/vodrelay/vodrelay/scripts/chaos/plan"
+	"github.com/vodrelay/vodrelay/scripts/chaos/servers"
+	targets "github.com/vodrelay/vodrelay/scripts/chaos/target"
 )
 
 // target is what a sink sends to, seen from outside.
@@ -19,57 +17,64 @@ type target interface {
 	settings(r *relay) map[string]any
 	// address is what proxies lead to; "" for none.
 	address() string
-	// read enters what arrived since the last time.
-	read(ctx context.Context, l *ledger.Ledger) error
+	// read enters what arrived since the last time. At rest no relay runs, and everything is read; else it may be only
+	// what can be had at little cost.
+	read(ctx context.Context, l *ledger.Ledger, rest bool) error
 	close() error
 }
 
-// server is a target that is a process.
+// server is a target, or a store, that is a process.
 type server interface {
-	Kill() error  // SIGKILL
-	Start() error // again, at the same address, with all that it had
-	Pause() error // SIGSTOP
-	Resume() error
+	Kill()                           // SIGKILL
+	Start(ctx context.Context) error // again, at the same address, with all that it had
+	Freeze()                         // SIGSTOP
+	Thaw()
 }
 
-// fileTarget are the files that the relays write, one each.
-type fileTarget struct {
-	name   string
-	offset map[string]int64
-	world  *World
-}
-
-func (t *fileTarget) settings(r *relay) map[string]any {
-	return map[string]any{"path": r.file(".events.jsonl")}
-}
-func (t *fileTarget) address() string { return "" }
-func (t *fileTarget) close() error    { return nil }
-
-// read takes whole lines. A line that a kill cut off was never accepted; vodrelay begins a new one behind it.
-func (t *fileTarget) read(_ context.Context, l *ledger.Ledger) error {
-	for _, r := range t.world.relays {
-		path := r.file(".events.jsonl")
-		f, err := os.Open(path)
-		if errors.Is(err, os.ErrNotExist) {
-			continue
-		} else if err != nil {
-			return err
+func (w *World) newTarget(ctx context.Context, s plan.Sink) (target, error) {
+	switch s.Type {
+	case "webhook", "nats":
+		t, err := targets.Start(ctx, w.options.Self, s.Type, w.path(s.Name))
+		if err != nil {
+			return nil, err
 		}
-		_, err = f.Seek(t.offset[path], io.SeekStart)
-		in := bufio.NewReaderSize(f, 1<<16)
-		for err == nil {
-			var line []byte
-			if line, err = in.ReadBytes('\n'); err == nil {
-				t.offset[path] += int64(len(line))
-				if line = bytes.TrimSuffix(line, []byte("\n")); json.Valid(line) {
-					l.Arrive(t.name, time.Now(), line)
-				}
-			}
+		if s.Type == "webhook" {
+			err = t.Behave(targets.Behaviour{Mode: targets.OK, Poison: refuseMark})
 		}
-		_ = f.Close()
-		if !errors.Is(err, io.EOF) {
-			return err
-		}
+		return &remote{Target: t, sink: s}, err
+	case "postgres":
+		p, err := servers.NewPostgres(ctx)
+		return &table{Postgres: p, name: s.Name, seen: map[string]bool{}}, err
+	case "redis":
+		r, err := servers.NewRedis(ctx)
+		return &stream{Redis: r, name: s.Name, after: "-"}, err
+	case "file":
+		return &files{name: s.Name, world: w, offset: map[string]int64{}, first: map[string]time.Time{}}, nil
 	}
-	return nil
+	return nil, fmt.Errorf("no target of the type %s", s.Type)
+}
+
+// remote is a webhook or a NATS server.
+type remote struct {
+	*targets.Target
+	sink plan.Sink
+}
+
+func (p *remote) address() string { return p.Addr() }
+func (p *remote) close() error    { return p.Close() }
+
+func (p *remote) settings(r *relay) map[string]any {
+	at := r.links[p.sink.Name].Addr()
+	if p.sink.Type == "nats" {
+		return map[string]any{"servers": []string{"nats://" + at}, "subject": targets.Stream, "stream": targets.Stream}
+	}
+	return map[string]any{"url": "http://" + at + "/vod"}
+}
+
+func (p *remote) read(ctx context.Context, l *ledger.Ledger, _ bool) error {
+	events, err := p.Next(ctx)
+	for _, e := range events {
+		l.Arrive(p.sink.Name, e.At, e.Body)
+	}
+	return err
 }

@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/vodrelay/vodrelay/scripts/chaos/disk"
 	"github.com/vodrelay/vodrelay/scripts/chaos/ledger"
 	"github.com/vodrelay/vodrelay/scripts/chaos/plan"
 	"github.com/vodrelay/vodrelay/scripts/chaos/proxy"
@@ -44,16 +45,18 @@ type World struct {
 	targets     map[string]target
 	relays      []*relay
 	posts       *httptest.Server // where PUSH mode posts to
+	volume      *disk.Volume     // where SQLite and files are; nil: this machine makes none
 	credentials string           // the file with the key
 	watching    sync.WaitGroup   // for the ends of relays
 
 	reading sync.Mutex // one reads targets and journal at a time
 
-	mu     sync.Mutex
-	keys   [2]string
-	failed []ledger.Breach // beside those of the ledger
-	extra  []ledger.Period // in which the extra sink was configured
-	checks int
+	mu        sync.Mutex
+	keys      [2]string
+	keyNumber int
+	failed    []ledger.Breach // beside those of the ledger
+	extra     []ledger.Period // in which the extra sink was configured
+	checks    int
 }
 
 // Result is what became of a world.
@@ -88,6 +91,20 @@ func Run(ctx context.Context, p plan.World, o Options) (r Result, err error) {
 
 func (w *World) path(name string) string { return filepath.Join(w.dir, name) }
 
+const diskSize = 256 << 20
+
+// makeDisk makes the disk for what relays write, or a directory.
+func (w *World) makeDisk(ctx context.Context) (err error) {
+	if !w.plan.Disk {
+		return os.Mkdir(w.path("disk"), 0o700)
+	}
+	w.volume, err = disk.New(ctx, w.path("disk"), diskSize)
+	return err
+}
+
+// disk is a file on the disk.
+func (w *World) disk(name string) string { return filepath.Join(w.path("disk"), name) }
+
 // build starts everything.
 func (w *World) build(ctx context.Context) (err error) {
 	if err := os.MkdirAll(w.dir, 0o700); err != nil {
@@ -103,6 +120,9 @@ func (w *World) build(ctx context.Context) (err error) {
 	w.posts = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(http.StatusNoContent) }))
 	w.credentials = w.path("credentials.json")
 	if err := w.writeKey(); err != nil {
+		return err
+	}
+	if err := w.makeDisk(ctx); err != nil {
 		return err
 	}
 	if w.store, err = w.newStore(ctx); err != nil {
@@ -150,27 +170,6 @@ func (w *World) newRelay(i int) error {
 	return nil
 }
 
-func (w *World) newStore(context.Context) (store, error) {
-	switch w.plan.Store {
-	case plan.None:
-		return noStore{}, nil
-	case plan.SQLite:
-		s := fileStore{dir: w.path("store"), scratch: w.dir}
-		return s, os.MkdirAll(s.dir, 0o700)
-	}
-	return nil, fmt.Errorf("no store of the kind %s yet", w.plan.Store)
-}
-
-func (w *World) newTarget(_ context.Context, s plan.Sink) (target, error) {
-	switch s.Type {
-	case "webhook":
-		return startWebhook(w, s.Name)
-	case "file":
-		return &fileTarget{name: s.Name, offset: map[string]int64{}, world: w}, nil
-	}
-	return nil, fmt.Errorf("no target of the type %s yet", s.Type)
-}
-
 // live publishes and has the plan done, until its time is over and every action has ended.
 func (w *World) live(ctx context.Context) error {
 	var running sync.WaitGroup
@@ -206,7 +205,7 @@ func (w *World) live(ctx context.Context) error {
 // look reads journal and targets all the time, so that arrivals have their time and the journal loses no line.
 func (w *World) look(ctx context.Context) error {
 	for ctx.Err() == nil {
-		if err := w.read(context.WithoutCancel(ctx)); err != nil {
+		if err := w.glance(context.WithoutCancel(ctx)); err != nil {
 			return err
 		}
 		pause(ctx, 500*time.Millisecond)
@@ -214,8 +213,8 @@ func (w *World) look(ctx context.Context) error {
 	return nil
 }
 
-// read enters what is new.
-func (w *World) read(ctx context.Context) error {
+// glance enters what is new, as far as the targets are up.
+func (w *World) glance(ctx context.Context) error {
 	w.reading.Lock()
 	defer w.reading.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
@@ -223,9 +222,38 @@ func (w *World) read(ctx context.Context) error {
 	if err := w.emulator.journal(ctx, w.ledger); err != nil {
 		return err
 	}
+	for _, t := range w.targets {
+		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+		_ = t.read(ctx, w.ledger, false) // it may be down
+		cancel()
+	}
+	return nil
+}
+
+// readLimit is how long a target that is down is waited for, to be read.
+const readLimit = 40 * time.Second
+
+// read enters everything, while no relay runs. The journal comes first: what was confirmed by then must be somewhere.
+func (w *World) read(ctx context.Context) error {
+	w.reading.Lock()
+	defer w.reading.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, readLimit)
+	defer cancel()
+	if err := w.emulator.journal(ctx, w.ledger); err != nil {
+		return err
+	}
 	for name, t := range w.targets {
-		if err := t.read(ctx, w.ledger); err != nil {
-			return fmt.Errorf("read %s: %w", name, err)
+		for {
+			trying, cancel := context.WithTimeout(ctx, 10*time.Second)
+			err := t.read(trying, w.ledger, true)
+			cancel()
+			if err == nil {
+				break
+			}
+			if ctx.Err() != nil {
+				return fmt.Errorf("read %s: %w", name, err)
+			}
+			pause(ctx, 250*time.Millisecond)
 		}
 	}
 	return nil
@@ -283,6 +311,11 @@ func (w *World) close() (err error) {
 	}
 	if w.store != nil {
 		err = errors.Join(err, w.store.close())
+	}
+	if w.volume != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		err = errors.Join(err, w.volume.Close(ctx))
+		cancel()
 	}
 	if w.posts != nil {
 		w.posts.Close()
