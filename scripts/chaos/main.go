@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/vodrelay/vodrelay/scripts/chaos/disk"
+	"github.com/vodrelay/vodrelay/scripts/chaos/gauge"
 	"github.com/vodrelay/vodrelay/scripts/chaos/plan"
 	"github.com/vodrelay/vodrelay/scripts/chaos/servers"
 	"github.com/vodrelay/vodrelay/scripts/chaos/target"
@@ -42,6 +43,8 @@ type settings struct {
 	program  string
 	root     string
 	keep     bool
+	soak     time.Duration
+	emulator string
 	variants string
 }
 
@@ -56,6 +59,8 @@ func run(args []string) error {
 	flags.BoolVar(&s.short, "short", false, "one world in about 80 seconds")
 	flags.BoolVar(&s.print, "plan", false, "print the plan of the seed, and do nothing")
 	flags.StringVar(&s.program, "program", "", "the vodrelay to test (default: built from the repository)")
+	flags.StringVar(&s.emulator, "emulator", "", "the vodrelay that is the emulator (default: that of -program)")
+	flags.DurationVar(&s.soak, "soak", 0, "one world for so long, with a steady load and few disturbances, whose figures go into RESULTS.md")
 	flags.StringVar(&s.root, "root", "../..", "root of the repository")
 	flags.StringVar(&s.variants, "variants", "", "variants of the emulator, in place of those that are drawn, such as empty-null,handle-same")
 	flags.BoolVar(&s.keep, "keep", false, "keep logs and journals also of what went well")
@@ -76,6 +81,10 @@ func (s settings) plan() plan.Plan {
 	o := plan.Options{Worlds: 1, Length: 25 * time.Second, Short: s.short, Missing: missing()}
 	if s.variants != "" {
 		o.Variants = strings.Split(s.variants, ",")
+	}
+	if s.soak > 0 {
+		o.Length, o.Mild = s.soak, true
+		return plan.New(s.seed, o)
 	}
 	if !s.short {
 		// A world needs about 100 s to recover and to be drained.
@@ -119,6 +128,13 @@ func (s settings) run(ctx context.Context) error {
 			return errors.Join(fmt.Errorf("build: %w\n%s", err, out), os.RemoveAll(dir))
 		}
 	}
+	if s.emulator == "" {
+		s.emulator = s.program
+	}
+	var g *gauge.Gauge
+	if s.soak > 0 {
+		g = gauge.New(10 * time.Second)
+	}
 	began := time.Now()
 	say := func(format string, args ...any) {
 		fmt.Printf("%7.1fs  %s\n", time.Since(began).Seconds(), fmt.Sprintf(format, args...))
@@ -127,7 +143,7 @@ func (s settings) run(ctx context.Context) error {
 	var failed error
 	for i, w := range p.Worlds {
 		say("world %d of %d: %s", i+1, len(p.Worlds), w)
-		r, err := world.Run(ctx, w, world.Options{Program: s.program, Self: self, Dir: filepath.Join(dir, fmt.Sprint("world-", i+1)), Short: s.short, Say: say})
+		r, err := world.Run(ctx, w, world.Options{Program: s.program, Emulator: s.emulator, Gauge: g, Self: self, Dir: filepath.Join(dir, fmt.Sprint("world-", i+1)), Short: s.short, Say: say})
 		results = append(results, result{w, r})
 		if err != nil {
 			failed = errors.Join(failed, fmt.Errorf("world %d: %w", i+1, err))
@@ -137,6 +153,9 @@ func (s settings) run(ctx context.Context) error {
 		}
 	}
 	report(os.Stdout, results)
+	if g != nil && ctx.Err() == nil {
+		failed = errors.Join(failed, soaked(filepath.Join(s.root, "scripts", "chaos"), p.Seed, results[0], g))
+	}
 	breaches := 0
 	for _, r := range results {
 		breaches += len(r.Breaches)
@@ -156,6 +175,9 @@ func (s settings) run(ctx context.Context) error {
 }
 
 func (s settings) again() string {
+	if s.soak > 0 {
+		return " -soak " + s.soak.String()
+	}
 	if s.short {
 		return " -short"
 	}

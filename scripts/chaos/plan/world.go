@@ -27,7 +27,7 @@ func newWorld(seed uint64, n int, o Options) World {
 	if o.Mild {
 		w.Rate = 20
 	}
-	if w.Abrupt = random.IntN(2) == 0; w.Abrupt && o.Short {
+	if w.Abrupt = random.IntN(2) == 0 && !o.Mild; w.Abrupt && o.Short {
 		w.Length = (w.Length * 2 / 3).Round(time.Second) // it takes 30 s longer
 	}
 	w.Sinks = chooseSinks(random, w.Store, o)
@@ -132,7 +132,7 @@ func newActions(random *rand.Rand, w World, o Options) []Action {
 	}
 	if o.Mild {
 		all = slices.DeleteFunc(all, func(c choice) bool {
-			return !slices.Contains([]Verb{Link, Terminate, Reload, TargetDown, Cloud}, c.do().Do)
+			return !slices.Contains([]Verb{Link, Reload, TargetDown, TargetStop, Cloud}, c.do().Do)
 		})
 	}
 	return schedule(random, all, w, o)

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/vodrelay/vodrelay/scripts/chaos/disk"
+	"github.com/vodrelay/vodrelay/scripts/chaos/gauge"
 	"github.com/vodrelay/vodrelay/scripts/chaos/ledger"
 	"github.com/vodrelay/vodrelay/scripts/chaos/plan"
 	"github.com/vodrelay/vodrelay/scripts/chaos/proxy"
@@ -24,11 +25,13 @@ import (
 
 // Options are what all worlds share.
 type Options struct {
-	Program string // vodrelay
-	Self    string // this program, which is also the webhook
-	Dir     string // for the files of the world
-	Short   bool
-	Say     func(format string, args ...any) // what happens, for people
+	Program  string // vodrelay
+	Emulator string // the vodrelay that is the emulator
+	Self     string // this program, which is also the webhook
+	Dir      string // for the files of the world
+	Short    bool
+	Gauge    *gauge.Gauge                     // looks at the relays; nil: none
+	Say      func(format string, args ...any) // what happens, for people
 }
 
 // World is one set of processes.
@@ -114,7 +117,7 @@ func (w *World) build(ctx context.Context) (err error) {
 	for _, v := range w.plan.Variants {
 		args = append(args, "--variant", v)
 	}
-	if w.emulator, err = startEmulator(ctx, w.options.Program, w.path("emulator.log"), args...); err != nil {
+	if w.emulator, err = startEmulator(ctx, w.options.Emulator, w.path("emulator.log"), args...); err != nil {
 		return err
 	}
 	w.posts = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(http.StatusNoContent) }))
@@ -179,6 +182,13 @@ func (w *World) live(ctx context.Context) error {
 	publisher := &publisher{world: w, random: rand.New(rand.NewPCG(w.plan.Seed, 2))}
 	running.Go(func() { errs <- publisher.run(publishing, w.plan.Rate) })
 	running.Go(func() { errs <- w.look(publishing) })
+	if w.options.Gauge != nil {
+		metrics := map[string]string{}
+		for _, r := range w.relays {
+			metrics[r.String()] = "http://" + r.admin + "/metrics"
+		}
+		running.Go(func() { w.options.Gauge.Run(publishing, metrics) })
+	}
 	began := time.Now()
 	for _, a := range w.plan.Actions {
 		pause(ctx, time.Until(began.Add(a.At)))
