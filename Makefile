@@ -9,7 +9,7 @@ GOVULNCHECK   := golang.org/x/vuln/cmd/govulncheck@latest
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build package test mutate lint vuln fuzz bench chaos microbench demo tidy generate clean
+.PHONY: help build package test mutate lint vuln fuzz bench chaos soak microbench demo tidy generate clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -43,6 +43,9 @@ bench: ## measure against the goals and write scripts/bench/RESULTS.md (8 minute
 
 chaos: ## let everything go wrong in worlds of real processes, and prove that no event is lost (10 minutes, Linux)
 	cd scripts/chaos && $(GO) run . $(CHAOS)
+
+soak: ## an hour of mild chaos: memory, goroutines and open files must stay flat; writes scripts/chaos/RESULTS.md (Linux)
+	cd scripts/chaos && $(GO) run . -soak $(or $(SOAK),1h)
 
 microbench: ## run the micro-benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem ./...

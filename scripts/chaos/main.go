@@ -19,7 +19,6 @@ import (
 	"time"
 
 	"github.com/vodrelay/vodrelay/scripts/chaos/disk"
-	"github.com/vodrelay/vodrelay/scripts/chaos/gauge"
 	"github.com/vodrelay/vodrelay/scripts/chaos/plan"
 	"github.com/vodrelay/vodrelay/scripts/chaos/servers"
 	"github.com/vodrelay/vodrelay/scripts/chaos/target"
@@ -43,9 +42,11 @@ type settings struct {
 	program  string
 	root     string
 	keep     bool
-	soak     time.Duration
 	emulator string
 	variants string
+	soaks    time.Duration
+
+	began time.Time
 }
 
 func run(args []string) error {
@@ -57,10 +58,10 @@ func run(args []string) error {
 	flags.Uint64Var(&s.seed, "seed", 0, "seed of the plan; 0: a new one")
 	flags.DurationVar(&s.length, "for", 10*time.Minute, "about how long it takes, the time to recover included")
 	flags.BoolVar(&s.short, "short", false, "one world in about 80 seconds")
+	flags.DurationVar(&s.soaks, "soak", 0, "instead, run one world of each kind so long, and write "+resultsFile)
 	flags.BoolVar(&s.print, "plan", false, "print the plan of the seed, and do nothing")
 	flags.StringVar(&s.program, "program", "", "the vodrelay to test (default: built from the repository)")
 	flags.StringVar(&s.emulator, "emulator", "", "the vodrelay that is the emulator (default: that of -program)")
-	flags.DurationVar(&s.soak, "soak", 0, "one world for so long, with a steady load and few disturbances, whose figures go into RESULTS.md")
 	flags.StringVar(&s.root, "root", "../..", "root of the repository")
 	flags.StringVar(&s.variants, "variants", "", "variants of the emulator, in place of those that are drawn, such as empty-null,handle-same")
 	flags.BoolVar(&s.keep, "keep", false, "keep logs and journals also of what went well")
@@ -82,11 +83,10 @@ func (s settings) plan() plan.Plan {
 	if s.variants != "" {
 		o.Variants = strings.Split(s.variants, ",")
 	}
-	if s.soak > 0 {
-		o.Length, o.Mild = s.soak, true
-		return plan.New(s.seed, o)
-	}
-	if !s.short {
+	switch {
+	case s.soaks > 0:
+		o.Mild, o.Length, o.Worlds = true, s.soaks, 3
+	case !s.short:
 		// A world needs about 100 s to recover and to be drained.
 		const recovery = 100 * time.Second
 		o.Worlds = max(1, int(s.length/(3*time.Minute)))
@@ -131,31 +131,13 @@ func (s settings) run(ctx context.Context) error {
 	if s.emulator == "" {
 		s.emulator = s.program
 	}
-	var g *gauge.Gauge
-	if s.soak > 0 {
-		g = gauge.New(10 * time.Second)
+	s.began = time.Now()
+	work := s.worlds
+	if s.soaks > 0 {
+		work = s.soak
 	}
-	began := time.Now()
-	say := func(format string, args ...any) {
-		fmt.Printf("%7.1fs  %s\n", time.Since(began).Seconds(), fmt.Sprintf(format, args...))
-	}
-	var results []result
-	var failed error
-	for i, w := range p.Worlds {
-		say("world %d of %d: %s", i+1, len(p.Worlds), w)
-		r, err := world.Run(ctx, w, world.Options{Program: s.program, Emulator: s.emulator, Gauge: g, Self: self, Dir: filepath.Join(dir, fmt.Sprint("world-", i+1)), Short: s.short, Say: say})
-		results = append(results, result{w, r})
-		if err != nil {
-			failed = errors.Join(failed, fmt.Errorf("world %d: %w", i+1, err))
-		}
-		if ctx.Err() != nil {
-			break
-		}
-	}
+	results, failed := work(ctx, p, world.Options{Program: s.program, Emulator: s.emulator, Self: self, Dir: dir, Short: s.short, Say: s.say})
 	report(os.Stdout, results)
-	if g != nil && ctx.Err() == nil {
-		failed = errors.Join(failed, soaked(filepath.Join(s.root, "scripts", "chaos"), p.Seed, results[0], g))
-	}
 	breaches := 0
 	for _, r := range results {
 		breaches += len(r.Breaches)
@@ -174,9 +156,31 @@ func (s settings) run(ctx context.Context) error {
 	return os.RemoveAll(dir)
 }
 
+func (s settings) say(format string, args ...any) {
+	fmt.Printf("%7.1fs  %s\n", time.Since(s.began).Seconds(), fmt.Sprintf(format, args...))
+}
+
+// worlds runs one world after the other.
+func (s settings) worlds(ctx context.Context, p plan.Plan, o world.Options) (results []result, failed error) {
+	for i, w := range p.Worlds {
+		s.say("world %d of %d: %s", i+1, len(p.Worlds), w)
+		o := o
+		o.Dir = filepath.Join(o.Dir, fmt.Sprint("world-", i+1))
+		r, err := world.Run(ctx, w, o)
+		results = append(results, result{w, r})
+		if err != nil {
+			failed = errors.Join(failed, fmt.Errorf("world %d: %w", i+1, err))
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return results, failed
+}
+
 func (s settings) again() string {
-	if s.soak > 0 {
-		return " -soak " + s.soak.String()
+	if s.soaks > 0 {
+		return " -soak " + s.soaks.String()
 	}
 	if s.short {
 		return " -short"

@@ -4,43 +4,127 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/vodrelay/vodrelay/scripts/chaos/gauge"
+	"github.com/vodrelay/vodrelay/scripts/chaos/plan"
+	"github.com/vodrelay/vodrelay/scripts/chaos/world"
 )
 
-// soaked writes the figures of a soak into dir, and fails when something grows.
-func soaked(dir string, seed uint64, r result, g *gauge.Gauge) error {
-	verdicts, err := g.Judge()
-	if err != nil {
-		return err
+const (
+	sampleEvery = 5 * time.Second
+	resultsFile = "RESULTS.md"
+	plotFile    = "RESULTS.svg"
+)
+
+// soak runs one world of each kind of store at the same time, mildly disturbed, and watches what the relays use.
+func (s settings) soak(ctx context.Context, p plan.Plan, o world.Options) ([]result, error) {
+	watch := gauge.New(sampleEvery)
+	began, results, errs := time.Now(), make([]result, len(p.Worlds)), make([]error, len(p.Worlds))
+	var running sync.WaitGroup
+	for i, w := range p.Worlds {
+		o := o
+		o.Dir = filepath.Join(o.Dir, fmt.Sprint("world-", i+1))
+		o.Say = func(format string, args ...any) { s.say(w.Store+": "+format, args...) }
+		o.Watch = func(ctx context.Context, relays map[string]string) {
+			named := map[string]string{}
+			for name, address := range relays {
+				named[w.Store+" "+name] = "http://" + address + "/metrics"
+			}
+			watch.Run(ctx, named)
+		}
+		o.Say("%s", w)
+		running.Go(func() {
+			r, err := world.Run(ctx, w, o)
+			results[i], errs[i] = result{w, r}, err
+		})
 	}
-	var out bytes.Buffer
-	duplicates := 0
-	for _, n := range r.Duplicates {
-		duplicates += n
+	running.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return results, err
 	}
-	fmt.Fprintf(&out, "# Results of a soak\n\nWritten by `make chaos CHAOS=\"-seed %d -soak %s\"` on %s, %s with %d CPUs. Do not edit.\n\n",
-		seed, r.Length, time.Now().UTC().Format(time.DateOnly), runtime.GOARCH, runtime.NumCPU())
-	fmt.Fprintf(&out, "World: %s. In this time %d actions disturbed it.\n\n", r.World, len(r.Actions))
-	fmt.Fprintf(&out, "| published | confirmed | dead letters, refused on purpose | duplicates, each with its cause | breaches | drain at the end |\n| --: | --: | --: | --: | --: | --- |\n| %d | %d | %d | %d | %d | %s |\n\n",
-		r.Published, r.Confirmed, r.Dead, duplicates, len(r.Breaches), r.Drain)
-	if err := gauge.Table(&out, verdicts); err != nil {
-		return err
+	verdicts, err := watch.Judge()
+	if err == nil {
+		err = watch.Plot(plotFile)
 	}
-	fmt.Fprintf(&out, "\n*After the start* and *at the end* are the medians of the second and the last quarter of the time.\n\n![memory, goroutines and open files over the time](RESULTS.svg)\n")
-	if err := errors.Join(os.WriteFile(filepath.Join(dir, "RESULTS.md"), out.Bytes(), 0o644), g.Plot(filepath.Join(dir, "RESULTS.svg"))); err != nil { //nolint:gosec // everybody may read it
-		return err
+	if err == nil {
+		err = s.write(ctx, p, began, results, verdicts)
 	}
 	for _, v := range verdicts {
 		if !v.Flat {
-			err = errors.Join(err, fmt.Errorf("%s of %s grows from %.1f to %.1f %s", v.Name, v.Process, v.Early, v.Late, v.Unit))
+			err = errors.Join(err, fmt.Errorf("%s: %s grows from %.1f to %.1f", v.Process, v.Name, v.Early, v.Late))
 		}
 	}
-	return err
+	return results, err
+}
+
+// write writes the results for the repository.
+func (s settings) write(ctx context.Context, p plan.Plan, began time.Time, results []result, verdicts []gauge.Verdict) error {
+	var text bytes.Buffer
+	line := func(format string, args ...any) { fmt.Fprintf(&text, format+"\n", args...) }
+	line("# A soak of %s\n", p.Worlds[0].Length)
+	line("Written by `make soak`: worlds of all three kinds of store at the same time, under a steady load and with a disturbance now and then.\n")
+	line("- %s", machine())
+	line("- %s, commit %s, %s, seed %d", began.UTC().Format(time.DateOnly), output(ctx, "git", "-C", s.root, "rev-parse", "--short", "HEAD"), runtime.Version(), p.Seed)
+	line("")
+	line("## Nothing is lost\n")
+	line("| world | actions | published | confirmed | dead letters | duplicates | checks | breaches |")
+	line("| --- | --: | --: | --: | --: | --: | --: | --: |")
+	causes := map[string]int{}
+	for _, r := range results {
+		duplicates := 0
+		for cause, n := range r.Duplicates {
+			duplicates += n
+			causes[cause] += n
+		}
+		line("| %s | %d | %d | %d | %d | %d | %d | %d |", r.World, len(r.Actions), r.Published, r.Confirmed, r.Dead, duplicates, r.Checks, len(r.Breaches))
+	}
+	line("\nDead letters are events that their target refuses on purpose.")
+	for _, cause := range slices.Sorted(maps.Keys(causes)) {
+		line("%d duplicates: %s.", causes[cause], cause)
+	}
+	line("\n## Nothing grows\n")
+	line("A sample each %s. The first quarter is for warming up. *After the start* is the median of the second quarter, *at the end* that", sampleEvery)
+	line("of the last one, which may be as high as the table says. *Per hour* is the median slope (Theil-Sen) without the first quarter.\n")
+	if err := gauge.Table(&text, verdicts); err != nil {
+		return err
+	}
+	line("\n![memory, goroutines and open files over the time](%s)", plotFile)
+	return os.WriteFile(resultsFile, text.Bytes(), 0o644) //nolint:gosec // it is part of the documentation
+}
+
+func machine() string {
+	field := func(file, name string) string {
+		text, _ := os.ReadFile(file)
+		for line := range strings.Lines(string(text)) {
+			if key, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(key) == name {
+				return strings.TrimSpace(value)
+			}
+		}
+		return "unknown"
+	}
+	var kilobytes float64
+	_, _ = fmt.Sscan(field("/proc/meminfo", "MemTotal"), &kilobytes)
+	load, _ := os.ReadFile("/proc/loadavg")
+	return fmt.Sprintf("%d cores of %s, %.0f GiB; load average %s", runtime.NumCPU(), field("/proc/cpuinfo", "model name"), kilobytes/(1<<20),
+		strings.Join(strings.Fields(string(load))[:3], " "))
+}
+
+func output(ctx context.Context, name string, args ...string) string {
+	out, err := exec.CommandContext(ctx, name, args...).Output()
+	if err != nil {
+		return "unknown"
+	}
+	return strings.TrimSpace(string(out))
 }

@@ -24,11 +24,11 @@ func newWorld(seed uint64, n int, o Options) World {
 	if w.Store != None && random.IntN(3) == 0 {
 		w.Confirm = "stored"
 	}
-	if o.Mild {
-		w.Rate = 20
-	}
-	if w.Abrupt = random.IntN(2) == 0 && !o.Mild; w.Abrupt && o.Short {
+	if w.Abrupt = random.IntN(2) == 0; w.Abrupt && o.Short {
 		w.Length = (w.Length * 2 / 3).Round(time.Second) // it takes 30 s longer
+	}
+	if o.Mild { // the relays live as long as the world
+		w.Rate, w.Abrupt = 20, false
 	}
 	w.Sinks = chooseSinks(random, w.Store, o)
 	w.Variants = chooseVariants(random, o)
@@ -132,7 +132,7 @@ func newActions(random *rand.Rand, w World, o Options) []Action {
 	}
 	if o.Mild {
 		all = slices.DeleteFunc(all, func(c choice) bool {
-			return !slices.Contains([]Verb{Link, Reload, TargetDown, TargetStop, Cloud}, c.do().Do)
+			return !slices.Contains([]Verb{Link, Reload, TargetDown, TargetStop, Cloud, Credentials, StoreDown}, c.do().Do)
 		})
 	}
 	return schedule(random, all, w, o)

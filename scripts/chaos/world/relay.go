@@ -160,6 +160,10 @@ func (r *relay) settings() map[string]any {
 		}
 		sinks = append(sinks, settings)
 	}
+	level := "debug"
+	if w.options.Watch != nil { // for an hour
+		level = "info"
+	}
 	return map[string]any{
 		"vod": map[string]any{
 			"endpoint": "http://" + r.links["api"].Addr(), "sub_app_ids": []int{application},
@@ -169,7 +173,7 @@ func (r *relay) settings() map[string]any {
 		"sinks": sinks,
 		"store": w.store.settings(r),
 		"admin": map[string]any{"listen": r.admin},
-		"log":   map[string]any{"level": "debug", "format": "json"},
+		"log":   map[string]any{"level": level, "format": "json"},
 	}
 }
 

@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/vodrelay/vodrelay/scripts/chaos/disk"
-	"github.com/vodrelay/vodrelay/scripts/chaos/gauge"
 	"github.com/vodrelay/vodrelay/scripts/chaos/ledger"
 	"github.com/vodrelay/vodrelay/scripts/chaos/plan"
 	"github.com/vodrelay/vodrelay/scripts/chaos/proxy"
@@ -30,8 +29,9 @@ type Options struct {
 	Self     string // this program, which is also the webhook
 	Dir      string // for the files of the world
 	Short    bool
-	Gauge    *gauge.Gauge                     // looks at the relays; nil: none
 	Say      func(format string, args ...any) // what happens, for people
+	// Watch, if it is not nil, gets the admin addresses of the relays, and ends with its context.
+	Watch func(ctx context.Context, relays map[string]string)
 }
 
 // World is one set of processes.
@@ -182,12 +182,12 @@ func (w *World) live(ctx context.Context) error {
 	publisher := &publisher{world: w, random: rand.New(rand.NewPCG(w.plan.Seed, 2))}
 	running.Go(func() { errs <- publisher.run(publishing, w.plan.Rate) })
 	running.Go(func() { errs <- w.look(publishing) })
-	if w.options.Gauge != nil {
-		metrics := map[string]string{}
+	if w.options.Watch != nil {
+		admins := map[string]string{}
 		for _, r := range w.relays {
-			metrics[r.String()] = "http://" + r.admin + "/metrics"
+			admins[r.String()] = r.admin
 		}
-		running.Go(func() { w.options.Gauge.Run(publishing, metrics) })
+		running.Go(func() { w.options.Watch(publishing, admins) })
 	}
 	began := time.Now()
 	for _, a := range w.plan.Actions {
