@@ -17,7 +17,8 @@ const (
 type message struct {
 	number    int64
 	app       *application
-	tail      []byte // what follows the handle in an answer
+	tail      []byte // what follows the handle in an answer; all of the item if raw
+	raw       bool
 	published time.Time
 	expires   time.Time // end of the lease
 	count     uint32    // deliveries so far

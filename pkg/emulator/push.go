@@ -216,7 +216,11 @@ func (q *queues) beginPush(m *message, try int) (pushed, bool) {
 	}
 	m.app.counts.Pushed++
 	q.notePush(KindPushed, m, try, 0, "")
-	return pushed{m.app.config.notificationURL, m.app.config.signKey, m.app.id, append([]byte{'{'}, m.tail...)}, true
+	content := m.tail
+	if !m.raw {
+		content = append([]byte{'{'}, content...)
+	}
+	return pushed{m.app.config.notificationURL, m.app.config.signKey, m.app.id, content}, true
 }
 
 // endPush notes what became of a post, and reports whether it was the last one.

@@ -1,6 +1,7 @@
 package emulator
 
 import (
+	"bytes"
 	"container/list"
 	"encoding/json"
 	"fmt"
@@ -11,6 +12,10 @@ import (
 
 // maxApplications bounds what a server without Options.SubAppIDs remembers.
 const maxApplications = 1024
+
+// maxAnswer is about the most bytes of an answer with several events. The API reports an internal error beyond 50 MB
+// (https://cloud.tencent.com/document/api/628/45176); that it sends fewer events before is assumed.
+const maxAnswer = 50_000_000
 
 // queues hold the events of all applications. One lock guards them: what is
 // done under it is short, and the journal gets one order.
@@ -136,6 +141,11 @@ func (q *queues) publish(app *application, contents []json.RawMessage) (first in
 			return 0, fmt.Errorf("event %d of %d: %w", i+1, len(contents), err)
 		}
 	}
+	return q.add(app, tails, false)
+}
+
+// add appends events that are prepared, or raw; see publish.
+func (q *queues) add(app *application, tails [][]byte, raw bool) (first int64, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	now := time.Now()
@@ -147,7 +157,7 @@ func (q *queues) publish(app *application, contents []json.RawMessage) (first in
 	first = q.last + 1
 	for _, tail := range tails {
 		q.last++
-		m := &message{number: q.last, app: app, tail: tail, published: now}
+		m := &message{number: q.last, app: app, tail: tail, raw: raw, published: now}
 		q.messages[m.number] = m
 		if app.config.pushing(now) {
 			m.place = placePushing
@@ -250,7 +260,7 @@ func (q *queues) take(app *application, now time.Time, limit int, double bool, d
 	if q.opts.Variants.AnyBatch {
 		limit = 1 + q.random.IntN(limit)
 	}
-	for m := q.next(app); m != nil && (n == 0 || n+copies <= limit); m = q.next(app) {
+	for m := q.next(app); m != nil && (n == 0 || n+copies <= limit && len(dst)+copies*len(m.tail) <= maxAnswer); m = q.next(app) {
 		app.ready.remove(m)
 		if q.opts.Variants.Retention == RetentionUntilPulled {
 			m.stopAging()
@@ -261,14 +271,7 @@ func (q *queues) take(app *application, now time.Time, limit int, double bool, d
 			if n++; n > 1 {
 				dst = append(dst, ',')
 			}
-			dst = append(dst, `{"`+handleKey+`":"`...)
-			dst = q.handles.append(dst, q.delivery(m, m.count))
-			dst = append(dst, '"')
-			tail := q.signed(m, now)
-			if tail[0] != '}' {
-				dst = append(dst, ',')
-			}
-			dst = append(dst, tail...)
+			dst = q.item(dst, m, now)
 			app.counts.Delivered++
 			if m.count > 1 {
 				app.counts.Redelivered++
@@ -283,6 +286,22 @@ func (q *queues) take(app *application, now time.Time, limit int, double bool, d
 		}
 	}
 	return dst, batch, n
+}
+
+// item appends an event as it stands in an answer.
+func (q *queues) item(dst []byte, m *message, now time.Time) []byte {
+	var room [64]byte
+	handle := q.handles.append(room[:0], q.delivery(m, m.count))
+	if m.raw {
+		return append(dst, bytes.ReplaceAll(m.tail, []byte(HandleMark), handle)...)
+	}
+	dst = append(dst, `{"`+handleKey+`":"`...)
+	dst = append(append(dst, handle...), '"')
+	tail := q.signed(m, now)
+	if tail[0] != '}' {
+		dst = append(dst, ',')
+	}
+	return append(dst, tail...)
 }
 
 func (q *queues) lease(m *message, now time.Time) {

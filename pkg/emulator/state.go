@@ -36,6 +36,23 @@ func (s *Server) Enqueue(subAppID uint64, content ...json.RawMessage) ([]int64, 
 	return numbers, nil
 }
 
+// HandleMark stands for the handle in the items of EnqueueRaw.
+const HandleMark = "{{EventHandle}}"
+
+// EnqueueRaw is Enqueue of items as they are to stand in EventSet, whatever they are: nothing is checked, added or
+// left out, only HandleMark is replaced in each by the handle of its delivery. An item without it cannot be confirmed.
+func (s *Server) EnqueueRaw(subAppID uint64, items ...[]byte) error {
+	app, refused := s.queues.application(subAppID)
+	if refused != nil {
+		return fmt.Errorf("publish: %w", refused)
+	}
+	if _, err := s.queues.add(app, items, true); err != nil {
+		return fmt.Errorf("publish: %w", err)
+	}
+	s.push()
+	return nil
+}
+
 func (s *Server) enqueue(subAppID uint64, content []json.RawMessage) (first int64, err error) {
 	app, apiErr := s.queues.application(subAppID)
 	if apiErr != nil {

@@ -35,7 +35,8 @@ type hand struct {
 
 // entry is one event in hand.
 type entry struct {
-	event.Delivery // the first one; its handle is in leases too
+	event.Delivery       // the first one; its handle is in leases too
+	bytes          int64 // of the relay's room
 
 	// Under hand.mu:
 	leases  []lease // every delivery that may still be confirmed, while the event is worked on

@@ -25,6 +25,7 @@ type lane struct {
 	sends    sync.WaitGroup
 	results  chan sent                     // has room for all that is in flight
 	inFlight map[event.ParcelKey]time.Time // since when its claim lasts
+	bytes    int                           // of the events in flight
 
 	// What the store has still to learn. Nothing more is claimed before it has.
 	completed []event.ParcelKey
@@ -99,7 +100,7 @@ func (l *lane) step(ctx, working context.Context) error {
 // free is how many parcels may be claimed.
 func (l *lane) free() int {
 	switch {
-	case l.over:
+	case l.over, l.bytes >= laneBytes:
 		return 0
 	case l.down:
 		return 1 - len(l.inFlight)
@@ -175,6 +176,7 @@ func (l *lane) claim(ctx, working context.Context, limit int) error {
 
 func (l *lane) start(working context.Context, p event.Parcel, claimed, until time.Time) {
 	l.inFlight[p.Key()] = claimed
+	l.bytes += len(p.Raw)
 	l.sends.Go(func() {
 		ctx, cancel := context.WithDeadline(working, until)
 		defer cancel()

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -26,6 +27,10 @@ const (
 	configPause = 30 * time.Second
 )
 
+// errNoRoom leaves an event in the queue that is too large for what is in hand already.
+var errNoRoom = retry.WithHint(errors.New("the events in hand are too large together for one more"),
+	"raise relay.max_bytes_in_hand if the machine has the memory; nothing is lost, the event comes again")
+
 var pullRetry = retry.Policy{Initial: 500 * time.Millisecond, Max: 30 * time.Second}
 
 // queue is the way of one source's events through the relay.
@@ -41,8 +46,9 @@ type queue struct {
 
 	pollers sync.WaitGroup
 	mu      sync.Mutex
-	polling int         // pollers alive
-	worked  atomic.Bool // a pull has succeeded
+	polling int          // pollers alive
+	worked  atomic.Bool  // a pull has succeeded
+	largest atomic.Int64 // bytes of the largest reply of late
 	pulls   retry.Streak
 	// unsettling is of events that could not be settled, mostly by their own fault.
 	unsettling retry.Streak
@@ -115,12 +121,19 @@ func (q *queue) poll(ctx, working context.Context) {
 		if q.drain != nil && q.drain.polling(ctx) != nil {
 			return
 		}
+		// Bytes come before places, here and in admit, so that nobody who has places waits for bytes.
+		room, err := q.reserve(ctx)
+		if err != nil {
+			return
+		}
 		if q.relay.places.Acquire(ctx, event.MaxBatch) != nil {
+			room.done()
 			return
 		}
 		waiting := time.Now()
 		if q.relay.pullLimit.Wait(ctx) != nil {
 			q.relay.places.Release(event.MaxBatch)
+			room.done()
 			return
 		}
 		started, changed := time.Now(), q.credentialChanged()
@@ -131,6 +144,7 @@ func (q *queue) poll(ctx, working context.Context) {
 		}
 		if err != nil {
 			q.relay.places.Release(event.MaxBatch)
+			room.done()
 			if q.drain != nil {
 				q.drain.failed(err)
 			}
@@ -141,7 +155,8 @@ func (q *queue) poll(ctx, working context.Context) {
 		}
 		pause.Reset()
 		q.pullWorked()
-		fresh := q.admit(ctx, working, deliveries)
+		q.sized(deliveries)
+		fresh := q.admit(ctx, working, deliveries, room.fit(deliveries))
 		if q.drain != nil {
 			q.drain.polled(ctx, started, fresh)
 		}
@@ -229,13 +244,18 @@ func (q *queue) pullWorked() {
 }
 
 // admit hands out what a poll brought and returns the places that are not needed. fresh counts the
-// deliveries that mean anything new: a drain is over when nothing of the kind comes any more.
-func (q *queue) admit(ctx, working context.Context, deliveries []event.Delivery) (fresh int) {
+// deliveries that mean anything new: a drain is over when nothing of the kind comes any more. bytes is the room that each
+// has taken; what has none is left in the queue.
+func (q *queue) admit(ctx, working context.Context, deliveries []event.Delivery, bytes []int64) (fresh int) {
 	q.relay.stats.received.Add(int64(len(deliveries)))
 	reserved := event.MaxBatch
 	var together *shared
-	defer func() { together.done() }()
-	for _, d := range deliveries {
+	defer func() {
+		together.done()
+		q.relay.bytes.Release(sum(bytes))
+		q.relay.places.Release(int64(reserved))
+	}()
+	for i, d := range deliveries {
 		q.relay.observer.Received(d.Type)
 		if q.drain != nil && q.drain.exhausted(d.ID) {
 			continue
@@ -259,10 +279,15 @@ func (q *queue) admit(ctx, working context.Context, deliveries []event.Delivery)
 		if q.drain != nil {
 			q.drain.opened()
 		}
-		if how == remembered {
+		reserved--
+		entry.bytes, bytes[i] = bytes[i], 0
+		switch {
+		case how == remembered:
 			q.relay.stats.remembered.Add(1)
 			q.confirms.send(lease)
-		} else {
+		case entry.bytes == 0:
+			q.unsettled(entry, errNoRoom)
+		default:
 			together = together.join(working, entry.Deadline.Add(-confirmMargin), q.relay.prepare)
 			ctx := together
 			q.relay.workers.run(func() {
@@ -270,8 +295,6 @@ func (q *queue) admit(ctx, working context.Context, deliveries []event.Delivery)
 				q.work(ctx.Context, entry)
 			})
 		}
-		reserved--
 	}
-	q.relay.places.Release(int64(reserved))
 	return fresh
 }

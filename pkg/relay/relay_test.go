@@ -304,8 +304,8 @@ func (h *handleless) Confirm(context.Context, []string) error { h.confirms++; re
 
 func TestConfig(t *testing.T) {
 	require.NoError(t, relay.DefaultConfig().Validate())
-	bad := relay.Config{MaxInHand: 3, StopGrace: time.Minute, RateLimit: -1}
-	for _, want := range []string{"max_in_hand: 3:", "stop_grace: 1m0s:", "rate_limit: -1:"} {
+	bad := relay.Config{MaxInHand: 3, MaxBytesInHand: 1000, StopGrace: time.Minute, RateLimit: -1}
+	for _, want := range []string{"max_in_hand: 3:", "max_bytes_in_hand: 1000:", "stop_grace: 1m0s:", "rate_limit: -1:"} {
 		require.ErrorContains(t, bad.Validate(), want)
 	}
 	cfg := relay.DefaultConfig()

@@ -48,6 +48,7 @@ func (l *lane) gather(working context.Context, first sent) {
 // take decides what a result means for its parcel and for the lane.
 func (l *lane) take(working context.Context, r sent) {
 	delete(l.inFlight, r.parcel.Key())
+	l.bytes -= len(r.parcel.Raw)
 	s := l.scheduler
 	switch {
 	case r.err == nil:

@@ -17,7 +17,7 @@ import (
 // processes. Errors are taken as passing, whatever their class.
 type Parcels interface {
 	// Claim takes up to limit waiting parcels of the sink that are due, in the order of their Next, so
-	// that nobody else gets them until hold has passed.
+	// that nobody else gets them until hold has passed. Of very large ones it may take fewer than there are.
 	Claim(ctx context.Context, sink string, limit int, hold time.Duration) ([]event.Parcel, error)
 	// Extend makes claims last for hold from now. What was claimed by others meanwhile is left alone.
 	Extend(ctx context.Context, hold time.Duration, keys ...event.ParcelKey) error
@@ -57,6 +57,8 @@ const (
 	// another one takes them over; a claim that is older than claimAge is extended while its send goes on.
 	claimTime = time.Minute
 	claimAge  = 20 * time.Second
+	// laneBytes is how much the events in flight of a lane have together when it claims no more.
+	laneBytes = 8 << 20
 	// laneIdle is how often a lane without work looks for what nobody announced: the parcels of another
 	// process, and the claims of one that ended.
 	laneIdle = 30 * time.Second

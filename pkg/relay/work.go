@@ -73,6 +73,7 @@ func (q *queue) done(e *entry, until time.Time, confirmed bool) {
 	}
 	q.relay.stats.inHand.Add(-1)
 	q.relay.places.Release(1)
+	q.relay.bytes.Release(e.bytes)
 }
 
 // errorFields describes err to a person: what happened, what to do, and the request to ask the vendor about.

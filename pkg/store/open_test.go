@@ -240,7 +240,7 @@ func TestPlansPostgres(t *testing.T) {
 		query string
 		args  []any
 	}{
-		{s.db.claim, []any{"a", epoch.UnixMilli() + 1e9, int64(10), "me", int64(5)}},
+		{s.db.claim, []any{"a", epoch.UnixMilli() + 1e9, int64(10), "me", int64(5), int64(1000)}},
 		{nextDue, []any{"a"}},
 		{completeParcel, keyArgs(parcel(1, "a").Key())},
 		{counts, nil},

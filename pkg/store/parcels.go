@@ -25,9 +25,10 @@ const (
 		ON CONFLICT (event_id, sink, sub_app_id) DO NOTHING`
 
 	claimParcels = `WITH due AS MATERIALIZED (
-			SELECT seq FROM vodrelay_parcels WHERE state = 'waiting' AND sink = $1 AND due_at <= $2
-			ORDER BY due_at, seq LIMIT $3 %s)
-		UPDATE vodrelay_parcels SET claimed_by = $4, due_at = $5 WHERE seq IN (SELECT seq FROM due)
+			SELECT seq, due_at, length(raw) AS size FROM vodrelay_parcels WHERE state = 'waiting' AND sink = $1 AND due_at <= $2
+			ORDER BY due_at, seq LIMIT $3 %s),
+		upto AS (SELECT seq, SUM(size) OVER (ORDER BY due_at, seq) - size AS before FROM due)
+		UPDATE vodrelay_parcels SET claimed_by = $4, due_at = $5 WHERE seq IN (SELECT seq FROM upto WHERE before < $6)
 		RETURNING ` + columns
 
 	byKey = ` WHERE event_id = $1 AND sink = $2 AND sub_app_id = $3`
@@ -59,6 +60,9 @@ const (
 // chunk is how many parcels one write changes when there may be millions to change: it keeps the other
 // writes waiting for some milliseconds only.
 const chunk = 500
+
+// claimBytes is what the events of one Claim may have together, but for the last one.
+const claimBytes = 8 << 20
 
 // Put stores the parcels, all or none of them. What has the key of a parcel that is there already is left
 // out: that one goes on as it is. A parcel without a state is waiting, one without Created was made now, and
@@ -171,7 +175,8 @@ func complete(p *event.Parcel, now time.Time) error {
 // Claim reserves up to limit parcels of a sink that are due: until hold has passed nobody else gets them.
 // Those that are neither completed nor failed by then are due again. They come in the order in which they
 // fell due, so that one that fails again and again keeps no other waiting: a parcel that was never tried is
-// due since it was created, and ReleaseSink puts all of a sink's back into the order of their creation.
+// due since it was created, and ReleaseSink puts all of a sink's back into the order of their creation. Of events that
+// are very large there are fewer, but at least one.
 func (s *Store) Claim(ctx context.Context, sink string, limit int, hold time.Duration) ([]event.Parcel, error) {
 	if limit <= 0 {
 		return nil, nil
@@ -183,7 +188,7 @@ func (s *Store) Claim(ctx context.Context, sink string, limit int, hold time.Dur
 		if err := s.fullByLog(t, 0); err != nil { // each attempt makes it grow
 			return err
 		}
-		args := []any{toText(sink), t.now, int64(limit), s.owner, t.now + max(1, hold.Milliseconds())}
+		args := []any{toText(sink), t.now, int64(limit), s.owner, t.now + max(1, hold.Milliseconds()), int64(claimBytes)}
 		return t.db.many(ctx, t, t.db.claim, [][]any{args}, func(_ int, r scanner) error {
 			p, err := scan(r)
 			found = append(found, p)

@@ -32,6 +32,7 @@ func TestContract(t *testing.T) {
 		{"a sink has its share", testShare},
 		{"what is put is checked", testInvalid},
 		{"claims come in order and only once", testClaim},
+		{"of large ones fewer are claimed", testClaimOfLargeOnes},
 		{"a claim runs out", testClaimRunsOut},
 		{"unclaim and extend", testUnclaimExtend},
 		{"complete deletes", testComplete},
@@ -188,6 +189,28 @@ func testClaim(t *testing.T, s *Store) {
 	got, err = s.Claim(t.Context(), "b", 0, time.Minute)
 	require.NoError(t, err)
 	require.Empty(t, got)
+}
+
+func testClaimOfLargeOnes(t *testing.T, s *Store) {
+	large := func(i, size int) event.Parcel {
+		p := parcel(i, "a")
+		p.Raw = fmt.Appendf(nil, `"%s"`, strings.Repeat("x", size-2))
+		return p
+	}
+	put := []event.Parcel{large(1, 3<<20), large(2, 3<<20), large(3, 3<<20), large(4, 3<<20), large(5, 9<<20), large(6, 10)}
+	require.NoError(t, s.Put(t.Context(), put...))
+	for _, want := range [][]event.Parcel{put[:3], put[3:5], put[5:], nil} {
+		got, err := s.Claim(t.Context(), "a", 10, time.Minute)
+		require.NoError(t, err)
+		require.Equal(t, keysOf(want), keysOf(got))
+	}
+}
+
+func keysOf(parcels []event.Parcel) (keys []event.ParcelKey) {
+	for _, p := range parcels {
+		keys = append(keys, p.Key())
+	}
+	return keys
 }
 
 func testClaimRunsOut(t *testing.T, s *Store) {

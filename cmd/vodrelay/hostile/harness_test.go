@@ -1,0 +1,215 @@
+//go:build linux
+
+// Package hostile tests the whole program, in processes of its own, against events, targets and servers that are as
+// bad as they can be: the good events are delivered, and neither memory nor time has no bound.
+package hostile
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/vodrelay/vodrelay/pkg/emulator"
+)
+
+const (
+	testApp = 1500000001
+	patient = 60 * time.Second // what a step may take on a busy machine
+)
+
+// binary is the program as a user builds it.
+var binary = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "vodrelay-hostile")
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "vodrelay")
+	if out, err := exec.Command("go", "build", "-o", path, "github.com/vodrelay/vodrelay/cmd/vodrelay").CombinedOutput(); err != nil {
+		return "", errors.New(string(out))
+	}
+	return path, nil
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if path, err := binary(); err == nil {
+		_ = os.RemoveAll(filepath.Dir(path))
+	}
+	if code == 0 {
+		if err := goleak.Find(); err != nil {
+			_, _ = os.Stderr.WriteString(err.Error())
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// world is a queue, and where a relay of it keeps its things.
+type world struct {
+	t       *testing.T
+	cloud   *emulator.Server
+	dir     string
+	environ []string
+}
+
+func newWorld(t *testing.T, opts emulator.Options) *world {
+	t.Helper()
+	w := &world{t: t, cloud: emulator.New(opts), dir: t.TempDir()}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	ended := make(chan error, 1)
+	go func() { ended <- w.cloud.Serve(listener) }()
+	t.Cleanup(func() {
+		w.cloud.Close()
+		require.NoError(t, <-ended)
+	})
+	w.environ = []string{
+		"PATH=" + os.Getenv("PATH"), "HOME=" + w.dir,
+		"TENCENTCLOUD_SECRET_ID=" + emulator.DefaultSecretID,
+		"TENCENTCLOUD_SECRET_KEY=" + emulator.DefaultSecretKey,
+		"VODRELAY_VOD_ENDPOINT=http://" + listener.Addr().String(),
+		fmt.Sprint("VODRELAY_VOD_SUB_APP_IDS=", testApp),
+	}
+	return w
+}
+
+// file is a path of this world.
+func (w *world) file(name string) string { return filepath.Join(w.dir, name) }
+
+// run starts the daemon with a configuration.
+func (w *world) run(config string, args ...string) *process {
+	w.t.Helper()
+	path := w.file("vodrelay.yaml")
+	require.NoError(w.t, os.WriteFile(path, []byte("admin: {listen: 127.0.0.1:0}\n"+config), 0o600))
+	return w.start(append([]string{"run", "-c", path}, args...)...)
+}
+
+// start starts a command.
+func (w *world) start(args ...string) *process {
+	w.t.Helper()
+	path, err := binary()
+	require.NoError(w.t, err)
+	p := &process{t: w.t, cmd: exec.Command(path, args...)}
+	p.cmd.Env, p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr = w.environ, w.dir, &p.stdout, &p.stderr
+	require.NoError(w.t, p.cmd.Start())
+	w.t.Cleanup(func() {
+		if p.cmd.ProcessState == nil {
+			_ = p.cmd.Process.Kill()
+			_ = p.cmd.Wait()
+		}
+		if w.t.Failed() {
+			text := p.stderr.String()
+			w.t.Logf("standard error of %v:\n%s", args, text[max(0, len(text)-20_000):])
+		}
+	})
+	return p
+}
+
+// says runs a command of an operator to its end, with the configuration of run.
+func (w *world) says(args ...string) (code int, stdout, stderr string) {
+	w.t.Helper()
+	p := w.start(append(args, "-c", w.file("vodrelay.yaml"))...)
+	code = p.wait()
+	return code, p.stdout.String(), p.stderr.String()
+}
+
+// process is the program in a process of its own.
+type process struct {
+	t              *testing.T
+	cmd            *exec.Cmd
+	stdout, stderr buffer
+}
+
+// stop ends a daemon as systemd does.
+func (p *process) stop() {
+	p.t.Helper()
+	require.NoError(p.t, p.cmd.Process.Signal(syscall.SIGTERM))
+	require.Zero(p.t, p.wait())
+}
+
+func (p *process) wait() int {
+	p.t.Helper()
+	ended := make(chan error, 1)
+	go func() { ended <- p.cmd.Wait() }()
+	select {
+	case err := <-ended:
+		if exit := new(exec.ExitError); err != nil && !errors.As(err, &exit) {
+			require.NoError(p.t, err)
+		}
+		return p.cmd.ProcessState.ExitCode()
+	case <-time.After(patient):
+		_ = p.cmd.Process.Kill()
+		<-ended
+		require.FailNow(p.t, "it does not end")
+		return 0
+	}
+}
+
+// peak is the most memory that the process has had resident, in MiB.
+func (p *process) peak() int {
+	p.t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	require.NoError(p.t, err)
+	_, rest, _ := strings.Cut(string(status), "VmHWM:")
+	kB, err := strconv.Atoi(strings.Fields(rest)[0])
+	require.NoError(p.t, err)
+	return kB >> 10
+}
+
+var adminAddress = regexp.MustCompile(`http://(127\.0\.0\.1:\d+)/`)
+
+// get reads a path of the daemon's admin server.
+func (p *process) get(path string) (code int, body string) {
+	p.t.Helper()
+	var address string
+	p.eventually("the admin server is there", func() bool {
+		if found := adminAddress.FindStringSubmatch(p.stderr.String()); found != nil {
+			address = found[1]
+		}
+		return address != ""
+	})
+	resp, err := http.Get("http://" + address + path)
+	require.NoError(p.t, err)
+	defer func() { _ = resp.Body.Close() }()
+	data, err := io.ReadAll(resp.Body)
+	require.NoError(p.t, err)
+	return resp.StatusCode, string(data)
+}
+
+func (p *process) eventually(what string, ok func() bool) {
+	p.t.Helper()
+	require.Eventually(p.t, ok, patient, 10*time.Millisecond, what)
+}
+
+type buffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
