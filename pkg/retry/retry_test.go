@@ -49,17 +49,39 @@ func TestClasses(t *testing.T) {
 			}
 		})
 	}
-	require.True(t, retry.HadNoEffect(fmt.Errorf("x: %w", retry.NoEffect(permanent))))
-	require.True(t, retry.IsPermanent(retry.NoEffect(permanent)))
-	require.False(t, retry.HadNoEffect(permanent))
-	require.False(t, retry.HadNoEffect(errors.Join(retry.NoEffect(errDown), errDown)), "one of them may have had one")
-	require.NoError(t, retry.NoEffect(nil))
-	require.True(t, retry.IsKeyRefused(retry.NoEffect(retry.KeyRefused(errDown))))
-	require.False(t, retry.IsKeyRefused(permanent))
-	require.NoError(t, retry.KeyRefused(nil))
-	require.NoError(t, retry.Permanent(nil))
 	require.NoError(t, retry.After(nil, time.Second))
 	require.NoError(t, retry.WithHint(nil, "x"))
+}
+
+// nothing joins no error at all.
+type nothing struct{ error }
+
+func (nothing) Unwrap() []error { return nil }
+
+func TestMarks(t *testing.T) {
+	marks := []struct {
+		put func(error) error
+		is  func(error) bool
+	}{
+		{retry.Permanent, retry.IsPermanent},
+		{retry.NoEffect, retry.HadNoEffect},
+		{retry.Doubtful, retry.IsDoubtful},
+		{retry.KeyRefused, retry.IsKeyRefused},
+	}
+	for i, m := range marks {
+		require.NoError(t, m.put(nil))
+		require.EqualError(t, m.put(errDown), "down")
+		require.ErrorIs(t, m.put(errDown), errDown)
+		require.False(t, m.is(nil))
+		require.False(t, m.is(errDown))
+		require.False(t, m.is(errors.Join(m.put(errDown), errDown)), "all of what is joined must be marked")
+		require.True(t, m.is(errors.Join(m.put(errDown), m.put(errDown))))
+		require.False(t, m.is(nothing{errDown}), "there is nothing that could be marked")
+		for k, other := range marks {
+			require.Equal(t, i == k, m.is(fmt.Errorf("x: %w", other.put(errDown))), "a mark means one thing")
+			require.True(t, m.is(other.put(m.put(errDown))), "and hides no other")
+		}
+	}
 }
 
 func TestDo(t *testing.T) {
@@ -101,6 +123,7 @@ func TestDo(t *testing.T) {
 	run("attempts used up", limited, 0, always(errDown), 2, 500*time.Millisecond, 1500*time.Millisecond, errDown)
 	run("named time", policy, 0, until(2, retry.After(errDown, time.Minute)), 2, time.Minute, time.Minute, nil)
 	run("no wait beyond the deadline", policy, 30*time.Second, always(retry.After(errDown, time.Minute)), 1, 0, 0, errDown)
+	run("no wait up to the deadline", policy, time.Minute, always(retry.After(errDown, time.Minute)), 1, 0, 0, errDown)
 	steady := retry.Policy{Initial: time.Second, Max: time.Second}
 	run("the time is used", steady, 10*time.Second, always(errDown), 0, 8*time.Second, 10*time.Second, errDown)
 }
@@ -114,6 +137,20 @@ func TestDoEndsWithItsContext(t *testing.T) {
 		require.ErrorIs(t, err, errDown)
 		require.Equal(t, 3*time.Second, time.Since(began))
 	})
+}
+
+// Whatever else ends a wait: one that is none always sees that its context is done.
+func TestNoWait(t *testing.T) {
+	early := make(chan struct{})
+	close(early)
+	ended, end := context.WithCancel(t.Context())
+	end()
+	for range 100 {
+		for _, d := range []time.Duration{0, -1} {
+			require.NoError(t, retry.SleepOr(t.Context(), d, nil))
+			require.ErrorIs(t, retry.SleepOr(ended, d, early), context.Canceled)
+		}
+	}
 }
 
 func TestBackoffGrowsToItsMaximum(t *testing.T) {
@@ -131,6 +168,7 @@ func TestBackoffGrowsToItsMaximum(t *testing.T) {
 
 func TestPolicyValidate(t *testing.T) {
 	require.NoError(t, retry.DefaultPolicy().Validate())
+	require.NoError(t, retry.Policy{Initial: 1, Max: 1}.Validate(), "all waits are equal")
 	err := retry.Policy{Initial: 0, Max: -1, MaxAttempts: -1}.Validate()
 	for _, want := range []string{"initial: 0s:", "max: -1ns:", "max_attempts: -1:"} {
 		require.ErrorContains(t, err, want)
@@ -178,25 +216,25 @@ func TestStreakIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var s retry.Streak
 		news, ends := 0, 0
-		for i := range 36_000 { // an hour
+		for i := range 3600 { // an hour
 			if s.Fail(fmt.Errorf("%d events, dial tcp 10.0.0.%d:%d: refused after %s", i, i%200, 1024+i, time.Duration(i)*time.Millisecond)) {
 				news++
 			}
 			if i%3 == 0 && reported(s.End()) != nil {
 				ends++
 			}
-			time.Sleep(100 * time.Millisecond)
+			time.Sleep(time.Second)
 		}
 		require.InDelta(t, 60, news, 2)
 		require.InDelta(t, 60, ends, 2)
 
 		s = retry.Streak{}
 		news = 0
-		for i := range 36_000 { // of one streak, whose errors are all different
-			if s.Fail(errors.New(strings.Repeat("x", i%500))) {
+		for i := range 3600 { // of one streak, whose errors are all different
+			if s.Fail(errors.New(strings.Repeat("x", i%50))) {
 				news++
 			}
-			time.Sleep(100 * time.Millisecond)
+			time.Sleep(time.Second)
 		}
 		require.Equal(t, 8, news)
 		require.Contains(t, reported(s.End())["errors"], "others")
@@ -214,6 +252,40 @@ func TestStreakForgetsKinds(t *testing.T) {
 		run := reported(s.End())
 		require.Equal(t, int64(30), run["failures"])
 		require.Contains(t, run["errors"], "22 others")
+	})
+}
+
+// A minute is a minute: what was reported then is reported again, and what came last then gives up its place.
+func TestStreakRemembersForAMinute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s retry.Streak
+		for second := range 121 { // it comes and goes every second
+			require.Equal(t, second%60 == 0, s.Fail(errDown), second)
+			s.End()
+			time.Sleep(time.Second)
+		}
+
+		s = retry.Streak{}
+		for i := range 8 {
+			require.True(t, s.Fail(errors.New(strings.Repeat("x", i))))
+		}
+		time.Sleep(time.Minute - time.Nanosecond)
+		require.False(t, s.Fail(errors.New("ninth")), "there is no place yet")
+		time.Sleep(time.Nanosecond)
+		require.True(t, s.Fail(errors.New("ninth")))
+	})
+}
+
+// The report of a streak names what failed in it, not in the one before.
+func TestStreakReportsItsOwnKinds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s retry.Streak
+		s.Fail(errDown)
+		s.End()
+		time.Sleep(time.Second)
+		s.Fail(errors.New("slow"))
+		s.Fail(errors.New("full"))
+		require.Equal(t, "1 × slow; 1 × full", reported(s.End())["errors"])
 	})
 }
 

@@ -41,10 +41,10 @@ func (s Schedule) Validate() error {
 // Wait is how long to wait after the failures so far, of which err is the last; at least err's Delay.
 func (s Schedule) Wait(failures int, err error) time.Duration {
 	limit := s.Initial
-	for i := 1; i < failures && limit < s.Max; i++ {
-		limit *= 2
+	for range failures - 1 {
+		limit += min(limit, s.Max-limit) // twice the limit may be more than a Duration holds
 	}
-	wait := rand.N(max(min(limit, s.Max), 1)) //nolint:gosec // nobody gains from knowing it
+	wait := rand.N(max(limit, 1)) //nolint:gosec // nobody gains from knowing it
 	return max(wait, Delay(err))
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"testing"
 	"time"
 
@@ -29,6 +30,19 @@ func TestScheduleWait(t *testing.T) {
 	require.Zero(t, retry.Schedule{}.Wait(1, nil), "the zero value does not panic")
 }
 
+// The wait never gets short again, not even with the longest Max that there is.
+func TestScheduleWaitOfTheLongestMax(t *testing.T) {
+	s := retry.Schedule{Initial: time.Hour, Max: math.MaxInt64}
+	require.NoError(t, s.Validate())
+	for failures := 40; failures < 100; failures++ {
+		var longest time.Duration
+		for range 200 {
+			longest = max(longest, s.Wait(failures, nil))
+		}
+		require.Greater(t, longest, s.Max/2, failures)
+	}
+}
+
 func TestScheduleExhausted(t *testing.T) {
 	never := retry.DefaultSchedule()
 	require.Empty(t, never.Exhausted(1_000_000, 1000*time.Hour))
@@ -40,6 +54,8 @@ func TestScheduleExhausted(t *testing.T) {
 
 func TestScheduleValidate(t *testing.T) {
 	require.NoError(t, retry.DefaultSchedule().Validate())
+	require.NoError(t, retry.Schedule{Initial: 1, Max: 1}.Validate(), "all waits are equal")
+	require.ErrorContains(t, retry.Schedule{Max: time.Minute}.Validate(), "initial: 0s: must be more than 0")
 	require.EqualError(t, retry.Schedule{Initial: -1, Max: -2, MaxAttempts: -1, MaxAge: -1}.Validate(),
 		"initial: -1ns: must be more than 0, such as 10s\n"+
 			"max: -2ns: must be at least initial (-1ns)\n"+

@@ -76,7 +76,7 @@ func (s *Streak) Fail(err error) (worthTelling bool) {
 	}
 	k.count++
 	k.seen = now
-	if k.news || !k.reported.IsZero() && now.Sub(k.reported) < kindTime {
+	if k.news || now.Sub(k.reported) < kindTime {
 		return false
 	}
 	k.news, k.reported, s.reported = true, now, true
