@@ -242,13 +242,13 @@ func is(name jsontext.Value, want string) bool {
 	return unquote(name) == want
 }
 
-// unquote is the content of a JSON string that the decoder has accepted already.
+// unquote is the content of a JSON string. One that is none inside stays as it is.
 func unquote(v jsontext.Value) string {
-	if bytes.IndexByte(v, '\\') < 0 && len(v) >= 2 {
+	if bytes.IndexByte(v, '\\') < 0 {
 		return string(v[1 : len(v)-1])
 	}
 	s, err := jsontext.AppendUnquote(nil, v)
-	if err != nil && len(s) == 0 { // broken UTF-8 is an error too, but the text is there
+	if err != nil && !IsJSON(v) { // broken UTF-8 is an error too, but the text is there
 		return string(v)
 	}
 	return string(s)

@@ -108,6 +108,8 @@ func TestDecodeNeverLosesWhatItDoesNotUnderstand(t *testing.T) {
 		{"cut", `{"EventType":"A","B":`, `"{\"EventType\":\"A\",\"B\":"`, event.Unknown, ""},
 		{"two values", `{} {}`, `"{} {}"`, event.Unknown, ""},
 		{"empty", ``, `""`, event.Unknown, ""},
+		{"no JSON in a field", `{"EventHandle":"h","EventType":"A","B":tru,"C":[1]}`, `"{\"EventType\":\"A\",\"B\":tru,\"C\":[1]}"`, event.Unknown, "h"},
+		{"no JSON behind it", `{"EventHandle":"h","EventType":"A"}x`, `"{\"EventHandle\":\"h\",\"EventType\":\"A\"}x"`, event.Unknown, "h"},
 		{"not JSON", `<html>`, `"<html>"`, event.Unknown, ""},
 		{"not JSON, no text", "<\xff\x00>", "\"<\xff\\u0000>\"", event.Unknown, ""},
 	} {
@@ -182,6 +184,16 @@ func TestID(t *testing.T) {
 	}
 }
 
+// What cannot be parsed comes again, too: only its handle is another one.
+func TestWhatCannotBeParsedIsOneEvent(t *testing.T) {
+	one, first, err := event.Decode([]byte(`{"EventType":"A","B":tru,"EventHandle":"one"}`), 0)
+	require.Error(t, err)
+	again, second, err := event.Decode([]byte(` {"EventHandle":"two","EventType":"A","B":tru}`), 0)
+	require.Error(t, err)
+	require.Equal(t, []string{"one", "two"}, []string{first, second})
+	require.Equal(t, one, again)
+}
+
 func TestDedupID(t *testing.T) {
 	pushed, _, err := event.Decode(sample(t, "normal-callback.json"), 0)
 	require.NoError(t, err)
@@ -237,7 +249,11 @@ func TestEveryDocumentedTypeIsKnown(t *testing.T) {
 		e, _, err := event.Decode([]byte(`{"EventType":"`+eventType+`","Other":{"a":1},"`+field+`":{"b":2}}`), 0)
 		require.NoError(t, err)
 		require.Equal(t, `{"b":2}`, string(e.Payload()), eventType)
+		require.True(t, event.Known(eventType) && event.Documented(eventType), eventType)
 	}
+	require.True(t, event.Known(event.Unknown), "there is one of it, whatever comes from outside")
+	require.False(t, event.Documented(event.Unknown))
+	require.False(t, event.Known("Brand-New") || event.Documented("Brand-New"))
 }
 
 func TestCloudEvents(t *testing.T) {

@@ -22,6 +22,8 @@ func TestEachField(t *testing.T) {
 		{`{"a":1,"\u0062" : [ {"c":"]}\\\""} ] }`, []string{"a", "1", "b", `[ {"c":"]}\\\""} ]`}, "", nil},
 		{`{"a":` + deep + `,"b":null}`, []string{"a", deep, "b", "null"}, "", nil},
 		{`{"a":tru,"b":{,,:}}`, []string{"a", "tru", "b", "{,,:}"}, "", nil}, // nobody looks inside
+		{"{\"\xff\\n\":1}", []string{"\ufffd\n", "1"}, "", nil},              // broken UTF-8
+		{`{"\n\q":1}`, []string{`"\n\q"`, "1"}, "", nil},                     // no string of JSON: as it stands
 		{``, nil, "", io.ErrUnexpectedEOF},
 		{`{"a":1`, []string{"a", "1"}, "", io.ErrUnexpectedEOF},
 		{`{"a":"x`, nil, "", io.ErrUnexpectedEOF},

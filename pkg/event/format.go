@@ -119,7 +119,7 @@ func (e Event) ids() (file, task string) {
 	}
 	file = text([]byte(ids.File))
 	var files []json.RawMessage
-	if file == "" && len(ids.Files) > 0 && json.Unmarshal(ids.Files, &files) == nil && len(files) == 1 {
+	if file == "" && json.Unmarshal(ids.Files, &files) == nil && len(files) == 1 {
 		file = text([]byte(files[0]))
 	}
 	return file, text([]byte(ids.Task))

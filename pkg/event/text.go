@@ -13,7 +13,7 @@ import (
 // a string that the parser has accepted.
 func appendCanonical(dst, quoted []byte) []byte {
 	for i := 0; i < len(quoted); {
-		if quoted[i] != '\\' || i+1 >= len(quoted) {
+		if quoted[i] != '\\' {
 			dst = append(dst, quoted[i])
 			i++
 			continue
