@@ -26,7 +26,9 @@ type World struct {
 	Variants []string // of the emulator
 	Rate     int      // events a second, between bursts of many at once
 	Length   time.Duration
-	Actions  []Action
+	// StopGrace is how long a stop lets relays finish their work.
+	StopGrace time.Duration
+	Actions   []Action
 	// Abrupt ends the chaos by a power cut, after which a drain has to find everything. Else the relays settle it.
 	Abrupt bool
 }

@@ -31,6 +31,7 @@ func newWorld(seed uint64, n int, o Options) World {
 		w.Rate, w.Abrupt = 20, false
 	}
 	w.Sinks = chooseSinks(random, w.Store, o)
+	w.StopGrace = time.Duration(random.IntN(11)) * time.Second
 	w.Variants = chooseVariants(random, o)
 	if len(o.Variants) > 0 {
 		w.Variants = o.Variants

@@ -133,7 +133,13 @@ func (w *World) endAbruptly(ctx context.Context, r *Result) (err error) {
 	if err := w.calm(ctx); err != nil {
 		return err
 	}
+	if err := w.publisher.publish(ctx, 300); err != nil { // so that there is much in hand
+		return err
+	}
 	if err := w.powerCut(ctx, plan.Action{Do: plan.PowerCut}, false); err != nil {
+		return err
+	}
+	if err := w.publisher.publish(ctx, 20); err != nil { // and something for others
 		return err
 	}
 	holding, cancel := context.WithTimeout(ctx, time.Second)

@@ -169,7 +169,7 @@ func (r *relay) settings() map[string]any {
 			"endpoint": "http://" + r.links["api"].Addr(), "sub_app_ids": []int{application},
 			"credentials": map[string]any{"provider": "file", "file": w.credentials},
 		},
-		"relay": map[string]any{"confirm": w.plan.Confirm, "max_in_hand": 256, "stop_grace": "10s"},
+		"relay": map[string]any{"confirm": w.plan.Confirm, "max_in_hand": 256, "stop_grace": w.plan.StopGrace.String()},
 		"sinks": sinks,
 		"store": w.store.settings(r),
 		"admin": map[string]any{"listen": r.admin},

@@ -44,6 +44,7 @@ type World struct {
 	refuses bool
 
 	emulator    *emulator
+	publisher   *publisher
 	store       store
 	targets     map[string]target
 	relays      []*relay
@@ -78,6 +79,7 @@ func Run(ctx context.Context, p plan.World, o Options) (r Result, err error) {
 		sinks = append(sinks, ledger.Sink{Name: s.Name, Types: s.Types, Once: s.Once, Refuses: s.Refuses, Untimed: s.Type == "file"})
 		w.refuses = w.refuses || s.Refuses
 	}
+	w.publisher = &publisher{world: w, random: rand.New(rand.NewPCG(p.Seed, 2))}
 	w.ledger = ledger.New(sinks...)
 	w.ledger.Configure("extra", ledger.Period{From: time.Now().Add(1000 * time.Hour)})
 	defer func() { err = errors.Join(err, w.close()) }()
@@ -179,8 +181,7 @@ func (w *World) live(ctx context.Context) error {
 	errs := make(chan error, len(w.plan.Actions)+2)
 	publishing, stop := context.WithCancel(ctx)
 	defer stop()
-	publisher := &publisher{world: w, random: rand.New(rand.NewPCG(w.plan.Seed, 2))}
-	running.Go(func() { errs <- publisher.run(publishing, w.plan.Rate) })
+	running.Go(func() { errs <- w.publisher.run(publishing, w.plan.Rate) })
 	running.Go(func() { errs <- w.look(publishing) })
 	if w.options.Watch != nil {
 		admins := map[string]string{}
