@@ -69,6 +69,7 @@ const (
 	StoreStop   Verb = "store stop"  // SIGSTOP of the store's server
 	ReadOnly    Verb = "read-only"   // the store can be read and not written
 	DiskFull    Verb = "disk full"   // the store's disk is full
+	DiskFails   Verb = "disk fails"  // every sync and write fails, until a repair leaves what was synced
 	Cloud       Verb = "cloud"       // the API fails a fifth of all requests
 	Consumer    Verb = "consumer"    // somebody else pulls; How says what becomes of the events
 	Push        Verb = "push"        // the application is in PUSH mode

@@ -34,12 +34,15 @@ func TestPlansReachEverything(t *testing.T) {
 				require.LessOrEqual(t, a.At+a.For, w.Length, "what is done ends with the chaos")
 				require.True(t, i == 0 || w.Actions[i-1].At <= a.At)
 				require.Less(t, a.Relay, w.Relays)
+				if a.Of == "topic" {
+					require.Equal(t, TargetStop, a.Do)
+				}
 			}
 		}
 	}
-	require.Len(t, verbs, 20)
+	require.Len(t, verbs, 21)
 	require.Len(t, stores, 3)
-	require.Len(t, kinds, 5)
+	require.Len(t, kinds, 6)
 	for _, answers := range Variants {
 		for _, name := range answers {
 			require.True(t, variants[name], name)

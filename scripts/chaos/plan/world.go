@@ -47,6 +47,7 @@ func chooseSinks(random *rand.Rand, store string, o Options) []Sink {
 		{Name: "table", Type: "postgres", Once: true},
 		{Name: "stream", Type: "nats", Once: true},
 		{Name: "redis", Type: "redis", Once: true},
+		{Name: "topic", Type: "kafka"},
 	}
 	all = slices.DeleteFunc(all, func(s Sink) bool { return slices.Contains(o.Missing, s.Type) })
 	random.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
@@ -78,13 +79,15 @@ func newActions(random *rand.Rand, w World, o Options) []Action {
 	}
 	one := func(a Action) []string { return []string{fmt.Sprint("relay ", a.Relay)} }
 	servers := slices.DeleteFunc(slices.Clone(w.Sinks), func(s Sink) bool { return s.Type == "file" })
-	target := func() string { return servers[random.IntN(len(servers))].Name }
+	// Kafka's broker keeps everything in memory, and its clients learn its address from it, past any proxy: it is stopped.
+	robust := slices.DeleteFunc(slices.Clone(servers), func(s Sink) bool { return s.Type == "kafka" })
+	target := func(of []Sink) string { return of[random.IntN(len(of))].Name }
 	hold := func(names ...string) func(Action) []string { return func(Action) []string { return names } }
 	ofTarget := func(a Action) []string { return []string{"target " + a.Of} }
 	all := []choice{
 		{12, func() Action {
 			ends := []string{"api"}
-			for _, s := range servers {
+			for _, s := range robust {
 				ends = append(ends, s.Name)
 			}
 			if w.Store == Postgres {
@@ -100,8 +103,8 @@ func newActions(random *rand.Rand, w World, o Options) []Action {
 		{5, func() Action {
 			return Action{Do: Reload, How: []string{"add", "change", "remove", "refused"}[random.IntN(4)]}
 		}, hold("configuration")},
-		{3, func() Action { return Action{Do: TargetDown, For: seconds(1, 10), Of: target()} }, ofTarget},
-		{2, func() Action { return Action{Do: TargetStop, For: seconds(2, 12), Of: target()} }, ofTarget},
+		{3, func() Action { return Action{Do: TargetDown, For: seconds(1, 10), Of: target(robust)} }, ofTarget},
+		{2, func() Action { return Action{Do: TargetStop, For: seconds(2, 12), Of: target(servers)} }, ofTarget},
 		{4, func() Action { return Action{Do: Cloud, For: seconds(5, 15)} }, hold("cloud")},
 		{3, func() Action {
 			return Action{Do: Consumer, For: seconds(3, 10), How: []string{"confirms half", "confirms none"}[random.IntN(2)]}
@@ -121,7 +124,8 @@ func newActions(random *rand.Rand, w World, o Options) []Action {
 	if w.Disk {
 		all = append(all,
 			choice{2, func() Action { return Action{Do: DiskFull, For: seconds(2, 8)} }, hold("store")},
-			choice{1, func() Action { return Action{Do: ReadOnly, For: seconds(2, 8)} }, relays}) // a repair needs a stop
+			choice{1, func() Action { return Action{Do: ReadOnly, For: seconds(2, 8)} }, relays}, // a repair needs a stop
+			choice{1, func() Action { return Action{Do: DiskFails, For: seconds(1, 6)} }, relays})
 	}
 	if w.Store != None {
 		all = append(all, choice{2, func() Action { return Action{Do: Replay} }, hold("operator")})

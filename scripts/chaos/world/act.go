@@ -82,7 +82,7 @@ func (w *World) act(ctx context.Context, a plan.Action) error {
 	case plan.TargetDown, plan.TargetStop:
 		defer func() { did(ledger.Target, a.Of) }()
 		return interrupt(ctx, a, w.targets[a.Of].(server)) // the plan knows which are
-	case plan.StoreDown, plan.StoreStop, plan.ReadOnly, plan.DiskFull:
+	case plan.StoreDown, plan.StoreStop, plan.ReadOnly, plan.DiskFull, plan.DiskFails:
 		defer func() { did(ledger.Store, "") }()
 		return w.disturbStore(ctx, a)
 	case plan.Cloud:
@@ -252,6 +252,7 @@ func (w *World) reload(ctx context.Context, a plan.Action) error {
 }
 
 func (w *World) reloadOne(r *relay, how string) error {
+	r.wait() // else it begins with what is meant to be refused
 	switch how {
 	case "refused":
 		if err := r.configure(map[string]any{"sinks": []map[string]any{{"type": "webhook", "name": "site", "url": "no address"}}}); err != nil {
@@ -366,7 +367,11 @@ func (w *World) disturbStore(ctx context.Context, a plan.Action) error {
 		pause(ctx, a.For)
 		return w.volume.Free()
 	}
-	if err := w.volume.ReadOnly(); err != nil {
+	fault := w.volume.ReadOnly
+	if a.Do == plan.DiskFails {
+		fault = w.volume.Fail
+	}
+	if err := fault(); err != nil {
 		return err
 	}
 	pause(ctx, a.For)

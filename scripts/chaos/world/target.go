@@ -33,7 +33,7 @@ type server interface {
 
 func (w *World) newTarget(ctx context.Context, s plan.Sink) (target, error) {
 	switch s.Type {
-	case "webhook", "nats":
+	case "webhook", "nats", "kafka":
 		t, err := targets.Start(ctx, w.options.Self, s.Type, w.path(s.Name))
 		if err != nil {
 			return nil, err
@@ -54,7 +54,7 @@ func (w *World) newTarget(ctx context.Context, s plan.Sink) (target, error) {
 	return nil, fmt.Errorf("no target of the type %s", s.Type)
 }
 
-// remote is a webhook or a NATS server.
+// remote is a webhook, a NATS server or a Kafka broker.
 type remote struct {
 	*targets.Target
 	sink plan.Sink
@@ -65,7 +65,10 @@ func (p *remote) close() error    { return p.Close() }
 
 func (p *remote) settings(r *relay) map[string]any {
 	at := r.links[p.sink.Name].Addr()
-	if p.sink.Type == "nats" {
+	switch p.sink.Type {
+	case "kafka":
+		return map[string]any{"brokers": []string{at}, "topic": targets.Topic, "request_timeout": "2s"}
+	case "nats":
 		return map[string]any{"servers": []string{"nats://" + at}, "subject": targets.Stream, "stream": targets.Stream}
 	}
 	return map[string]any{"url": "http://" + at + "/vod"}

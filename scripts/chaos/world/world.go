@@ -76,7 +76,7 @@ func Run(ctx context.Context, p plan.World, o Options) (r Result, err error) {
 	w := &World{plan: p, options: o, dir: o.Dir, began: time.Now(), targets: map[string]target{}, keys: [2]string{secretID, secretKey}}
 	var sinks []ledger.Sink
 	for _, s := range p.Sinks {
-		sinks = append(sinks, ledger.Sink{Name: s.Name, Types: s.Types, Once: s.Once, Refuses: s.Refuses, Untimed: s.Type == "file"})
+		sinks = append(sinks, ledger.Sink{Name: s.Name, Types: s.Types, Once: s.Once, Refuses: s.Refuses, Untimed: s.Type == "file" || s.Type == "kafka"})
 		w.refuses = w.refuses || s.Refuses
 	}
 	w.publisher = &publisher{world: w, random: rand.New(rand.NewPCG(p.Seed, 2))}
