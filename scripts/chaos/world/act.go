@@ -234,6 +234,8 @@ func (w *World) storm(ctx context.Context, a plan.Action) error {
 
 // reload gives every relay another configuration.
 func (w *World) reload(ctx context.Context, a plan.Action) error {
+	w.reloading.Lock() // one is done everywhere before the next one begins
+	defer w.reloading.Unlock()
 	if a.How == "remove" {
 		w.configured(false)
 	}

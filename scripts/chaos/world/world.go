@@ -53,6 +53,8 @@ type World struct {
 	credentials string           // the file with the key
 	watching    sync.WaitGroup   // for the ends of relays
 
+	reloading sync.Mutex // by one action at a time
+
 	reading sync.Mutex // one reads targets and journal at a time
 
 	mu        sync.Mutex
