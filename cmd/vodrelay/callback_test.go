@@ -75,13 +75,22 @@ func idsOfWhole(data []byte) map[string]bool {
 }
 
 // An application moves from the normal to the reliable callback under load, by the steps that `mode pull`
-// names: nothing is lost, and what comes both ways has one ID.
+// names: nothing is lost, and what comes both ways has one ID; whatever PullEvents answers before.
 func TestMoveFromPushToPull(t *testing.T) {
 	t.Parallel()
+	for _, variant := range []string{"push-mode-empty", "push-mode-events", "push-mode-unsupported-operation"} {
+		t.Run(variant, func(t *testing.T) {
+			t.Parallel()
+			moveFromPushToPull(t, variant)
+		})
+	}
+}
+
+func moveFromPushToPull(t *testing.T, variant string) {
 	listen := freeAddress(t)
-	cloud, environ := startEmulator(t, emulator.Options{
-		Mode: "PUSH", NotificationURL: "http://" + listen + "/", SignKey: "abc123", ModeDelay: 2 * time.Second,
-	})
+	opts := emulator.Options{Mode: "PUSH", NotificationURL: "http://" + listen + "/", SignKey: "abc123", ModeDelay: 2 * time.Second}
+	require.NoError(t, opts.Choose(variant))
+	cloud, environ := startEmulator(t, opts)
 	dir := t.TempDir()
 	out := filepath.Join(dir, "events.jsonl")
 	d := startDaemon(t, environ, fmt.Sprintf("sources: [pull, callback]\ncallback: {listen: %q, sign_key: abc123}\nstore: {path: %s}\nsinks: [{type: file, path: %s}]\n",

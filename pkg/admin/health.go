@@ -38,7 +38,7 @@ func (s *Server) ready(ctx context.Context) []check {
 	}
 	if len(s.opts.Applications) > 0 {
 		c := check{name: "authenticated"}
-		if s.opts.Observer.pulled.get().IsZero() {
+		if !s.opts.Observer.authenticated.Load() {
 			c.err = errors.New("no pull has succeeded yet: see the log, or run `vodrelay check`")
 		}
 		checks = append(checks, c)

@@ -2,12 +2,15 @@ package admin
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/vodrelay/vodrelay/pkg/event"
 )
 
 func TestLiveness(t *testing.T) {
@@ -58,6 +61,14 @@ func TestReadinessWithoutStore(t *testing.T) {
 	s := start(t, Config{}, opts, defaultLimits)
 	opts.Observer.PullDone(time.Second, 1, nil)
 	require.Equal(t, answer{200, nil, "[+]running ok\n[+]authenticated ok\nreadyz check ok\n"}, s.get("/readyz?verbose").bare())
+}
+
+// A mode in which nothing can be pulled takes nothing away from what is posted: the process that receives it is ready.
+func TestReadinessInPushMode(t *testing.T) {
+	opts := someOptions(nil)
+	s := start(t, Config{}, opts, defaultLimits)
+	opts.Observer.PullDone(time.Second, 0, fmt.Errorf("%w: UnsupportedOperation", event.ErrQueueClosed))
+	require.Equal(t, answer{200, nil, "ok\n"}, s.get("/readyz").bare())
 }
 
 // However many ask, the store is asked once: each answer costs it a commit.

@@ -43,6 +43,7 @@ type Observer struct {
 	all      []prometheus.Collector
 
 	pulled, handled, confirmed lastTime
+	authenticated              atomic.Bool // VOD has answered a pull, be it that the callback mode forbids it
 }
 
 // observedSink is what is kept for one sink.
@@ -175,6 +176,9 @@ func (o *Observer) PullDone(d time.Duration, events int, err error) {
 	o.pulls[result].Observe(d.Seconds())
 	if err == nil {
 		o.pulled.set()
+	}
+	if err == nil || errors.Is(err, event.ErrQueueClosed) {
+		o.authenticated.Store(true)
 	}
 }
 

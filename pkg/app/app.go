@@ -18,6 +18,7 @@ import (
 	"github.com/vodrelay/vodrelay/pkg/event"
 	"github.com/vodrelay/vodrelay/pkg/pipeline"
 	"github.com/vodrelay/vodrelay/pkg/relay"
+	"github.com/vodrelay/vodrelay/pkg/retry"
 	"github.com/vodrelay/vodrelay/pkg/store"
 	"github.com/vodrelay/vodrelay/pkg/vod"
 )
@@ -181,13 +182,22 @@ func (a *App) Run(ctx context.Context) error {
 
 // Drain relays until the queues are empty; see relay.Drain. VOD is asked how many events wait.
 func (a *App) Drain(ctx context.Context, opts relay.DrainOptions) (relay.Summary, error) {
-	opts.Depth = a.client.QueueDepth
+	opts.Depth = a.depth
 	var sum relay.Summary
 	err := a.whileUnbroken(ctx, false, func(ctx context.Context) (err error) {
 		sum, err = a.relay.Drain(ctx, opts)
 		return err
 	})
 	return sum, err
+}
+
+// depth is about how many events wait. That the right to ask is missing says nothing about the queue.
+func (a *App) depth(ctx context.Context, subAppID uint64) (uint64, error) {
+	n, err := a.client.QueueDepth(ctx, subAppID)
+	if vod.IsDenied(err) {
+		err = retry.Doubtful(err)
+	}
+	return n, err
 }
 
 // ErrOutputEnded reports that the reader of the standard output is gone. What it did not read was not
@@ -264,7 +274,11 @@ func (a *App) warnOfModes(ctx context.Context) {
 	for _, id := range a.apps {
 		settings, err := a.client.EventConfig(ctx, id)
 		if err != nil {
-			a.log.Debug("cannot read the callback mode", zap.Uint64("sub_app_id", id), zap.Error(err))
+			level := zap.DebugLevel
+			if retry.IsPermanent(err) && !vod.IsDenied(err) { // a queue that does not exist may look empty
+				level = zap.WarnLevel
+			}
+			a.log.Log(level, "cannot read the callback mode", zap.Uint64("sub_app_id", id), zap.Error(err), zap.String("hint", retry.Hint(err)))
 			continue
 		}
 		for _, f := range []Finding{checkMode("callback mode", settings, a.cfg), checkUploads("upload events", settings)} {

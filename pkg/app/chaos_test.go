@@ -2,7 +2,6 @@ package app_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -26,7 +25,10 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const chaosApp = 1500000001
+const (
+	chaosApp   = 1500000001
+	chaosSeeds = 25 // histories that always run
+)
 
 // TestChaos runs the whole way of an event, from the emulator over the SDK to two sinks, while everything
 // that the emulator knows to do goes wrong at once, sinks fail, hang and panic, the store (in two of three
@@ -34,7 +36,7 @@ const chaosApp = 1500000001
 // promises of the design after every stop and at the end. Each seed is one history; VODRELAY_CHAOS_SEEDS
 // runs more of them, VODRELAY_CHAOS_SEED a single one again.
 func TestChaos(t *testing.T) {
-	first, last := 1, 25
+	first, last := 1, chaosSeeds
 	if n, err := strconv.Atoi(os.Getenv("VODRELAY_CHAOS_SEEDS")); err == nil {
 		last = n
 	}
@@ -43,7 +45,7 @@ func TestChaos(t *testing.T) {
 	}
 	for seed := first; seed <= last; seed++ {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { newChaos(t, uint64(seed)).run() })
+			synctest.Test(t, func(t *testing.T) { newChaos(t, uint64(seed), dealt(uint64(seed))...).run() })
 		})
 	}
 }
@@ -53,27 +55,36 @@ type chaos struct {
 	random *rand.Rand
 	cloud  *emulator.Server
 	net    *emulator.Network
-	calm   time.Time // from here on nothing goes wrong any more
+	storm  time.Duration // for which things go wrong
+	calm   time.Time     // from here on nothing goes wrong any more
 
 	published map[int64]event.Event // by the emulator's number
+	bodies    map[string]string     // what was published, by event ID
 	sinks     []*chaosSink
 	parcels   *relaytest.Parcels // nil: no store
 	stored    bool               // confirm: stored
+	purges    bool               // the service itself may lose an event
 
 	mu   sync.Mutex
 	now  int // events being handled
 	most int
 }
 
-func newChaos(t *testing.T, seed uint64) *chaos {
-	c := &chaos{t: t, random: rand.New(rand.NewPCG(seed, 1)), published: map[int64]event.Event{}}
+// newChaos is a history under the named variants of the emulator.
+func newChaos(t *testing.T, seed uint64, variants ...string) *chaos {
+	c := &chaos{t: t, storm: 5 * time.Minute, random: rand.New(rand.NewPCG(seed, 1)), published: map[int64]event.Event{}, bodies: map[string]string{}}
 	pick := func(n int) int { return c.random.IntN(n) }
 	opts := emulator.Options{
 		Seed:      seed,
 		Latency:   time.Duration(pick(100)) * time.Millisecond,
 		ModeDelay: time.Minute,
+		SubAppIDs: []uint64{chaosApp},
 	}
-	require.NoError(t, opts.Choose(anyVariants(c.random)...))
+	require.NoError(t, opts.Choose(variants...))
+	if opts.Variants.Retention != "" && opts.Variants.Retention != emulator.RetentionBetweenLeases {
+		opts.Retention = 3 * time.Minute // it ends within the history
+	}
+	c.purges = opts.Retention > 0 || opts.Variants.MaxDeliveries > 0
 	c.cloud = emulator.New(opts)
 	if kind := seed % 3; kind > 0 {
 		c.parcels, c.stored = &relaytest.Parcels{}, kind == 2
@@ -88,7 +99,7 @@ func newChaos(t *testing.T, seed uint64) *chaos {
 func (c *chaos) run() {
 	serving := make(chan error, 1)
 	go func() { serving <- c.cloud.Serve(c.net) }()
-	c.calm = time.Now().Add(5 * time.Minute)
+	c.calm = time.Now().Add(c.storm)
 	for _, kind := range emulator.FaultKinds() {
 		f := emulator.Fault{Kind: kind, Rate: 0.01 + 0.03*c.random.Float64(), After: c.random.IntN(2) == 0}
 		switch kind {
@@ -117,9 +128,15 @@ func (c *chaos) run() {
 
 	for time.Now().Before(c.calm) {
 		c.publish(c.random.IntN(200))
+		mode := emulator.ModePull
+		if c.random.IntN(5) == 0 { // somebody switches to normal callbacks, whose address is not set
+			mode = emulator.ModePush
+		}
+		require.NoError(c.t, c.cloud.SetMode(chaosApp, mode))
 		c.relayFor(time.Duration(5+c.random.IntN(90)) * time.Second)
 	}
 	c.cloud.ClearFaults()
+	require.NoError(c.t, c.cloud.SetMode(chaosApp, emulator.ModePull))
 	// Nothing goes wrong any more: what is in the queue must be through within two leases, and what waits in
 	// the store when it is due. Dead letters need a person.
 	c.relayFor(5 * time.Minute)
@@ -133,6 +150,10 @@ func (c *chaos) run() {
 		require.Empty(c.t, c.parcels.All())
 	}
 	require.Empty(c.t, c.cloud.Pending())
+	if !c.purges {
+		require.Zero(c.t, c.cloud.Counts().Purged)
+		require.EqualValues(c.t, len(c.published), c.cloud.Counts().Confirmed)
+	}
 	sent := 0
 	for _, s := range c.sinks {
 		sent += s.sent
@@ -152,6 +173,7 @@ func (c *chaos) publish(n int) {
 		e, _, err := event.Decode(contents[i], chaosApp)
 		require.NoError(c.t, err)
 		c.published[number] = e
+		c.bodies[e.ID] = body(c.t, e)
 	}
 }
 
@@ -311,8 +333,8 @@ func (s *chaosSink) Send(ctx context.Context, e event.Event) error {
 }
 
 func (s *chaosSink) accept(e event.Event) {
-	if !json.Valid(e.Raw) {
-		s.chaos.t.Errorf("not JSON: %s", e.Raw)
+	if want, ok := s.chaos.bodies[e.ID]; !ok || want != body(s.chaos.t, e) {
+		s.chaos.t.Errorf("not what was published: %s", e.Raw)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -320,6 +342,15 @@ func (s *chaosSink) accept(e event.Event) {
 	if _, ok := s.accepted[e.ID]; !ok {
 		s.accepted[e.ID] = time.Now()
 	}
+}
+
+// body is an event as VOD would post it, in which null fields mean nothing.
+func body(t *testing.T, e event.Event) string {
+	text, err := e.CallbackBody()
+	if err != nil {
+		t.Errorf("not JSON: %s", e.Raw)
+	}
+	return string(text)
 }
 
 func (s *chaosSink) Close(context.Context) error { return nil }

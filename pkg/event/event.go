@@ -27,6 +27,10 @@ const MaxBatch = 16
 // is worth splitting; a single handle is worth giving up, its event comes back if it is still in the queue.
 var ErrStaleHandle = errors.New("the queue refused the event handles")
 
+// ErrQueueClosed is wrapped by the error of a pull that was refused because of the application's callback mode: it may
+// change at any time, and the source is in order.
+var ErrQueueClosed = errors.New("the callback mode closes the queue")
+
 // Event is one notification. It is a value: whoever changes an event makes a new one.
 type Event struct {
 	// ID is the same on every delivery of the notification, pulled or pushed: a hash over Type and

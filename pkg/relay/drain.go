@@ -47,7 +47,9 @@ type DrainOptions struct {
 	// bring up to 15 more.
 	Max int
 	// Depth is about how many events wait in the queue of an application; it may be late by three minutes. A
-	// queue of which it knows more is not called empty. nil, or an error, decides nothing.
+	// queue of which it knows more is not called empty. nil, or an error, decides nothing; but an error that is
+	// permanent, and not doubtful, ends the drain of a queue that had no event: one that does not exist looks
+	// empty, too.
 	Depth func(ctx context.Context, subAppID uint64) (uint64, error)
 }
 
@@ -166,20 +168,23 @@ func (a *drains) took(events int) {
 }
 
 // count asks how many events wait in a queue. That nobody knows is said once.
-func (a *drains) count(ctx context.Context, subAppID uint64) (n uint64, known bool) {
+func (a *drains) count(ctx context.Context, subAppID uint64) (n uint64, err error) {
 	if a.opts.Depth == nil {
-		return 0, false
+		return 0, errNoDepth
 	}
 	counting, cancel := context.WithTimeout(ctx, countTime)
 	defer cancel()
-	n, err := a.opts.Depth(counting, subAppID)
+	n, err = a.opts.Depth(counting, subAppID)
 	if err != nil && ctx.Err() == nil {
 		a.unknown.Do(func() {
 			a.log.Warn("cannot ask how many events wait: the polls alone decide when the drain ends", errorFields(err)...)
 		})
 	}
-	return n, err == nil
+	return n, err
 }
+
+// errNoDepth is the answer to how many events wait where nobody can be asked.
+var errNoDepth = errors.New("nobody counts the events")
 
 // watchArrivals reports now and then that events keep arriving, when the drain goes on although more events are
 // confirmed than were counted at the start.

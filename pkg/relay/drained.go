@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -43,6 +44,7 @@ type drain struct {
 	unknown   time.Time             // until when events may be hidden that a pull leased whose reply was lost
 	lastPull  time.Time             // the last one that worked
 	lastEvent time.Time             // the last one that meant anything new, or the start
+	events    bool                  // one meant anything new
 
 	// The polls in a row that brought nothing new.
 	row    int
@@ -113,9 +115,13 @@ func (d *drain) polled(ctx context.Context, started time.Time, fresh int) {
 	if !quiet {
 		return
 	}
-	counted, known := d.all.count(ctx, d.queue.subAppID)
-	if ctx.Err() == nil {
-		d.conclude(since, counted, known)
+	counted, err := d.all.count(ctx, d.queue.subAppID)
+	switch {
+	case ctx.Err() != nil:
+	case retry.IsPermanent(err) && !retry.IsDoubtful(err) && !d.hadEvents():
+		d.queue.fail(&fatalError{fmt.Errorf("the queue looks empty, but may be one that does not exist: %w", err)})
+	default:
+		d.conclude(since, counted, err == nil)
 	}
 }
 
@@ -127,7 +133,7 @@ func (d *drain) quiet(started time.Time, fresh int) (since time.Time, quiet bool
 	d.polls--
 	d.lastPull = time.Now()
 	if fresh > 0 {
-		d.lastEvent = d.lastPull
+		d.lastEvent, d.events = d.lastPull, true
 	}
 	if fresh > 0 || d.open > 0 {
 		d.row = 0
@@ -152,6 +158,12 @@ func (d *drain) quiet(started time.Time, fresh int) (since time.Time, quiet bool
 		return d.since, false
 	}
 	return d.since, true
+}
+
+func (d *drain) hadEvents() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.events
 }
 
 // awaits reports that something may not have been back in the queue yet at that time.

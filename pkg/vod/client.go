@@ -232,7 +232,7 @@ func (q *Queue) Pull(ctx context.Context) ([]event.Delivery, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, q.byMode(ctx, err)
 	}
 	for i := range set.deliveries {
 		set.deliveries[i].ReceivedAt = ex.receivedAt

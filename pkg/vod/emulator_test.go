@@ -273,3 +273,49 @@ func TestEmulatorKeepsBytes(t *testing.T) {
 		require.Equal(t, content, string(got[0].Raw))
 	})
 }
+
+// An application in PUSH mode is waited for, whatever PullEvents answers then, until a change of mode has effect; one
+// that does not exist is not.
+func TestAnApplicationInPushModeIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	for _, v := range emulator.AllVariants() {
+		if v.Question != emulator.AskPushMode {
+			continue
+		}
+		t.Run(v.Name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				opts := emulator.Options{Mode: emulator.ModePush, ModeDelay: 10 * time.Minute, SubAppIDs: []uint64{testApp}}
+				require.NoError(t, opts.Choose(v.Name))
+				srv, c := emulated(t, opts)
+				ctx := context.Background()
+				const inPush = "vodrelay mode pull"
+				refused := func(hint string) {
+					t.Helper()
+					_, err := c.Queue(testApp).Pull(ctx)
+					require.False(t, retry.IsPermanent(err), err)
+					require.Equal(t, err != nil, retry.HadNoEffect(err) || v.Name == "push-mode-failed-operation")
+					if err != nil && (hint == inPush || v.Name != "push-mode-failed-operation") {
+						require.Contains(t, retry.Hint(err), hint)
+						require.Equal(t, modeDelay, retry.Delay(err))
+						require.ErrorIs(t, err, event.ErrQueueClosed)
+					}
+				}
+				refused(inPush)
+				settings, err := c.EventConfig(ctx, testApp)
+				require.NoError(t, err)
+				change := settings.Change()
+				change.Mode = ModePull
+				require.NoError(t, c.SetEventConfig(ctx, testApp, change))
+				refused("up to 10 minutes")
+				time.Sleep(10 * time.Minute)
+				srv.Publish(testApp, emulator.GenerateUploads(1, 1)...)
+				got, err := c.Queue(testApp).Pull(ctx)
+				require.NoError(t, err)
+				require.Len(t, got, 1)
+				_, err = c.Queue(7).Pull(ctx)
+				require.True(t, retry.IsPermanent(err), err)
+			})
+		})
+	}
+}
