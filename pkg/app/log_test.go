@@ -52,6 +52,22 @@ func TestLoggerFormats(t *testing.T) {
 	require.Regexp(t, `^\d\d:\d\d:\d\d\tINFO\tpulling again\t{"lasted": "1m30s"}$`, lines[0])
 }
 
+// Whatever made a line, no secret stands in it.
+func TestTheLogShowsNoSecret(t *testing.T) {
+	const address, secret = "https://user:planted@example.com/planted", "token=planted"
+	for _, format := range []string{"json", "console"} {
+		lines := logged(t, format, func(log *zap.Logger) {
+			log.With(zap.String("of", address)).Warn("no answer of "+address, zap.Error(errors.New(secret)), zap.Strings("odd", []string{"a", "b"}),
+				zap.String("text", secret), zap.ByteString("bytes", []byte(address)), zap.String("hint", `write "`+address+`" anew, as in token=...`))
+		})
+		require.Len(t, lines, 1)
+		require.NotContains(t, lines[0], "planted")
+		require.Equal(t, 4, strings.Count(lines[0], "https://***@example.com/***"), lines[0])
+		require.Equal(t, 2, strings.Count(lines[0], "token=***"), lines[0])
+		require.Contains(t, lines[0], "anew, as in token=...", "only what a hint quotes can be secret")
+	}
+}
+
 func TestLoggerOnATerminal(t *testing.T) {
 	terminal, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
 	if err != nil {

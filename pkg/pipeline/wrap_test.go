@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -31,6 +32,13 @@ func TestRecover(t *testing.T) {
 
 	s = Recover(SinkFunc(func(context.Context, event.Event) error { panic(errDown) }))
 	require.EqualError(t, s.Send(t.Context(), event.Event{}), "panic: target down")
+
+	shows := fmt.Errorf("%w: https://user:planted@example.com/planted", errDown)
+	s = Recover(SinkFunc(func(context.Context, event.Event) error { return shows }))
+	err = s.Send(t.Context(), event.Event{})
+	require.EqualError(t, err, "target down: https://***@example.com/***", "no secret of its configuration")
+	require.ErrorIs(t, err, errDown)
+	require.EqualError(t, Recover(&target{closing: shows}).Close(t.Context()), "target down: https://***@example.com/***")
 
 	require.EqualError(t, Recover(panicsOnClose{}).Close(t.Context()), "panic: closing")
 	require.NoError(t, Recover(SinkFunc(nil)).Close(t.Context()))

@@ -88,6 +88,24 @@ func TestDrainWorksOffTheStore(t *testing.T) {
 		accepted, _, _ := site.stats()
 		require.Equal(t, 220, accepted)
 	})
+	bubble(t, "a probe that is refused says nothing: the next one is tried", func(t *testing.T) {
+		store, site, q := &relaytest.Parcels{}, &sink{}, upload(0)
+		put(t, store, 200, "site")
+		back, refused := time.Now().Add(15*time.Second), atomic.Bool{}
+		site.answer = func(context.Context, event.Event) error {
+			switch {
+			case time.Now().Before(back):
+				return errDown
+			case refused.CompareAndSwap(false, true):
+				return retry.Permanent(errDown)
+			}
+			return nil
+		}
+		w := assemble(t, relay.DefaultConfig(), nil, store, nil, []pipeline.Route{siteRoute(site)}, q)
+		sum, err := w.relay.Drain(t.Context(), relay.DrainOptions{})
+		require.NoError(t, err)
+		require.EqualValues(t, []int64{0, 1}, []int64{sum.Waiting, sum.Dead})
+	})
 	bubble(t, "confirm: stored", func(t *testing.T) {
 		store, site, q := &relaytest.Parcels{}, &sink{answer: takes(time.Minute)}, upload(100)
 		cfg := relay.DefaultConfig()

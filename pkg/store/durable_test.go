@@ -311,6 +311,7 @@ func TestExplain(t *testing.T) {
 	require.Equal(t, hintSlow, retry.Hint(file.explain(context.DeadlineExceeded)))
 	require.Equal(t, hintServer, retry.Hint(server.explain(context.DeadlineExceeded)))
 	require.Equal(t, hintServer, retry.Hint(Bare(server.explain(io.EOF))))
+	require.EqualError(t, server.explain(errors.New("no postgres://user:planted@host/db")), "store: no postgres://***@host/***")
 	for port := range 2 {
 		err := server.explain(fmt.Errorf("write failed: %w", &net.OpError{
 			Op: "read", Net: "tcp", Source: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 40000 + port},
