@@ -71,3 +71,18 @@ func TestHowASinkStands(t *testing.T) {
 		require.Equal(t, Refusals{Total: 3, Last: began.Add(2 * time.Second), Error: "refused", Hint: "see its log"}, r)
 	})
 }
+
+// A reload that changes the route and not its sink keeps what is known of how it stands; another sink is unknown.
+func TestStandingOverAReload(t *testing.T) {
+	s := &target{err: errDown}
+	p := build(t, nil, Route{Name: "site", Sink: s})
+	require.Error(t, p.Handle(t.Context(), delivery(t, upload)))
+	before := p.Stats().Sinks[0]
+	require.NoError(t, p.Replace(nil, []Route{{Name: "site", Sink: s, Timeout: time.Second}}))
+	after := p.Stats().Sinks[0]
+	require.Equal(t, StateFailing, after.State)
+	require.Equal(t, before.Failing, after.Failing)
+	require.NoError(t, p.Replace(nil, []Route{{Name: "site", Sink: &target{}}}))
+	require.Equal(t, StateUnknown, p.Stats().Sinks[0].State)
+	require.NoError(t, p.Close(t.Context()))
+}
