@@ -425,6 +425,7 @@ func TestBreakerHearsWhatEndsLate(t *testing.T) {
 		require.Equal(t, "open", h.stats().State)
 		news := h.end(slow, accepted, nil)
 		require.True(t, news.up)
+		require.Equal(t, 2, news.accepted, "the old one as well")
 		require.False(t, news.told)
 		require.Equal(t, "closed", h.stats().State)
 
@@ -436,5 +437,15 @@ func TestBreakerHearsWhatEndsLate(t *testing.T) {
 		require.False(t, news.up, "what is under way began before, so there is no doubt")
 		require.Nil(t, h.end(slow, accepted, nil))
 		require.Equal(t, "open", h.stats().State)
+
+		h = newHealth(threeTimes)
+		require.Nil(t, h.end(attempt(), failed, errDown))
+		slow = attempt()
+		for range atOnce - 1 {
+			require.Nil(t, h.end(attempt(), failed, errDown))
+		}
+		news = h.end(slow, noVerdict, nil)
+		require.NotNil(t, news, "nothing is under way any more that could end it")
+		require.False(t, news.up)
 	})
 }

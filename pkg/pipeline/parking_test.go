@@ -71,6 +71,31 @@ func TestParkingStoresTheFailedSinksOfAnEventInOnePut(t *testing.T) {
 	})
 }
 
+// A parcel is tried again by the schedule of its sink, which is the default one where it has none.
+func TestParkingGoesByTheSchedule(t *testing.T) {
+	for name, c := range map[string]struct {
+		schedule    retry.Schedule
+		least, most time.Duration // of the longest wait
+	}{
+		"default":    {retry.Schedule{}, time.Second, retry.DefaultSchedule().Initial},
+		"the sink's": {retry.Schedule{Initial: 1000 * time.Hour, Max: 1000 * time.Hour}, time.Hour, 1000 * time.Hour},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			store := &parked{}
+			p := parking(t, store, ParkFailures, nil, []Route{{Name: "site", Sink: &target{err: errDown}, Parcels: c.schedule}})
+			longest := time.Duration(0)
+			for range 50 { // each wait is drawn at random
+				require.NoError(t, p.Handle(t.Context(), delivery(t, upload)))
+			}
+			for _, parcel := range store.all() {
+				longest = max(longest, parcel.Next.Sub(parcel.Created))
+			}
+			require.Greater(t, longest, c.least, name)
+			require.LessOrEqual(t, longest, c.most, name)
+		})
+	}
+}
+
 func TestParkingDoesNotTouchTheStoreOnTheGoodPath(t *testing.T) {
 	store := &parked{err: errDown}
 	p := parking(t, store, ParkFailures, nil, []Route{{Name: "good", Sink: &target{}, Breaker: DefaultBreakerConfig()}, {Name: "no", Sink: &target{}, When: condition(t, "false")}})
