@@ -155,6 +155,7 @@ func TestBreakerCountsWhatTellsThatTheTargetIsDown(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := &target{}
 				p := build(t, nil, Route{Name: "site", Sink: s, Breaker: threeTimes})
+				began := time.Now()
 				for i, err := range tt.errs {
 					require.True(t, p.Available("site"), i)
 					s.set(err)
@@ -162,6 +163,9 @@ func TestBreakerCountsWhatTellsThatTheTargetIsDown(t *testing.T) {
 					time.Sleep(tt.pause)
 				}
 				require.Equal(t, tt.open, p.Stats().Sinks[0].Breaker.State == "open")
+				if tt.open {
+					require.Equal(t, began, p.Stats().Sinks[0].Breaker.Since, "the first failure")
+				}
 			})
 		})
 	}
@@ -447,5 +451,36 @@ func TestBreakerHearsWhatEndsLate(t *testing.T) {
 		news = h.end(slow, noVerdict, nil)
 		require.NotNil(t, news, "nothing is under way any more that could end it")
 		require.False(t, news.up)
+
+		h = newHealth(threeTimes)
+		require.Nil(t, h.end(attempt(), failed, errDown))
+		attempt()
+		for range atOnce - 1 {
+			require.Nil(t, h.end(attempt(), failed, errDown))
+		}
+		time.Sleep(moment)
+		_, ok, news := h.begin()
+		require.False(t, ok)
+		require.NotNil(t, news, "it has lasted for long enough")
 	})
+}
+
+// A target is down from three quarters of failures on, of what began between the first and the last of them.
+func TestBreakerCountsTheShareOfFailures(t *testing.T) {
+	for span, state := range map[int]string{16: "open", 17: "closed"} { // 12 failures are needed at once
+		synctest.Test(t, func(t *testing.T) {
+			h := newHealth(threeTimes)
+			var numbers []uint64
+			for range 5 + span + 3 { // what began before and after them does not count
+				number, _, _ := h.begin()
+				numbers = append(numbers, number)
+			}
+			run := numbers[5 : 5+span]
+			for i, number := range append(run[:11:11], run[span-1]) {
+				require.Equal(t, "closed", h.stats().State, i)
+				h.end(number, failed, errDown)
+			}
+			require.Equal(t, state, h.stats().State, span)
+		})
+	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/vodrelay/vodrelay/pkg/event"
+	"github.com/vodrelay/vodrelay/pkg/retry"
 )
 
 // shares takes no parcels of the sinks that are full, and those of a Put together or none.
@@ -119,4 +120,33 @@ func TestStoreSendsWhatCannotBeStored(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A dead letter is told when it is stored, and not before. What keeps several from being stored is said once.
+func TestDeadLettersAreToldWhenTheyAreStored(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		refuses := &target{err: retry.Permanent(errors.New("refused"))}
+		var told []string
+		note := OnDead(func(sink string, e event.Event, err error) { told = append(told, sink) })
+		routes := []Route{{Name: "a", Sink: refuses}, {Name: "b", Sink: refuses}, {Name: "up", Sink: &target{}}}
+
+		store := &shares{full: map[string]bool{"b": true}}
+		p := parking(t, store, ParkFailures, nil, routes, note)
+		require.Error(t, p.Handle(t.Context(), delivery(t, upload)))
+		require.Equal(t, []string{"a"}, told)
+		store.full = nil
+		require.NoError(t, p.Handle(t.Context(), delivery(t, upload)))
+		require.Equal(t, []string{"a", "b"}, told)
+		require.NoError(t, p.Store(t.Context(), delivery(t, bare), time.Second))
+		require.Len(t, told, 2, "what was stored before it was sent is not refused yet")
+
+		p = parking(t, &parked{err: errDown}, ParkFailures, nil, routes, note)
+		require.EqualError(t, p.Handle(t.Context(), delivery(t, upload)), "sink a: refused\nsink b: refused\ncannot store the event: target down")
+		require.Len(t, told, 2)
+
+		broken := ProcessorFunc(func(_ context.Context, e event.Event) (event.Event, error) { return e, errDown })
+		p = parking(t, &shares{}, ParkFailures, []Processor{broken}, routes, note)
+		require.NoError(t, p.Handle(t.Context(), delivery(t, upload)))
+		require.Equal(t, []string{"a", "b", event.Unprocessed}, told)
+	})
 }
