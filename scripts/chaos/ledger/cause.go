@@ -57,7 +57,7 @@ func (l *Ledger) cause(m Moment, s *Sink, a *account, first, again time.Time) st
 	kept := m.Stored || a.confirmedAt.IsZero() || !a.confirmedAt.Before(first)
 	switch {
 	case done(Target, first.Add(-attempt), first.Add(attempt)), done(Target, again.Add(-moment), again):
-		return "the answer was lost on the way from the target"
+		return "the answer of the target was lost or late"
 	case kept && done(Killed, later(first.Add(-moment), again.Add(-reach)), again):
 		return "the relay was killed or stood still between acceptance and confirm"
 	case m.Stored && done(Store, first.Add(-attempt), again):

@@ -23,8 +23,8 @@ type link struct {
 	number int
 	client *net.TCPConn
 
-	dead  atomic.Bool // half-open: takes what comes and forwards nothing
-	asked atomic.Bool // bytes of a request have passed since the last reply
+	dead  atomic.Bool  // half-open: takes what comes and forwards nothing
+	asked atomic.Int64 // when bytes of a request passed, the first since the last reply; 0: there are none
 
 	mu     sync.Mutex
 	target *net.TCPConn // nil until it is connected
@@ -102,6 +102,12 @@ func (l *link) finish(hard bool) {
 	}
 }
 
+func (l *link) isOver() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.over
+}
+
 // hardClose ends a connection with an RST.
 func hardClose(conn *net.TCPConn) {
 	_ = conn.SetLinger(0)
@@ -154,6 +160,9 @@ func (p *pump) read(way chan<- chunk) {
 			return
 		}
 		if err != nil {
+			if asked := p.link.asked.Load(); !p.reply && asked != 0 && !p.link.isOver() {
+				p.link.proxy.log.since(Unanswered, time.Unix(0, asked), p.link.number)
+			}
 			p.send(way, chunk{end: err})
 			return
 		}
@@ -165,8 +174,8 @@ func (p *pump) pass(way chan<- chunk, b []byte) bool {
 	s, l := p.link.proxy.state(), p.link
 	lost, reset := p.choose.Float64(), p.choose.Float64()
 	if !p.reply {
-		l.asked.Store(true)
-	} else if l.asked.Swap(false) && lost < s.LostReply {
+		l.asked.CompareAndSwap(0, time.Now().UnixNano())
+	} else if l.asked.Swap(0) != 0 && lost < s.LostReply {
 		l.proxy.log.moment("lost reply", l.number)
 		l.reset()
 		return false

@@ -6,9 +6,13 @@ import (
 	"time"
 )
 
-// Record is something that the proxy did.
+// Unanswered is the kind of a record of something that the proxy only saw: a client that had sent a request, and went
+// before there was a reply. That needs no fault; a slow target is enough.
+const Unanswered = "unanswered"
+
+// Record is something that the proxy did or saw.
 type Record struct {
-	Kind        string // the fault in force, or "reset", "reset all", "lost reply", "lost" at a moment
+	Kind        string // the fault in force; or "reset", "reset all", "lost reply", "lost" at a moment; or Unanswered
 	From        time.Time
 	Until       time.Time // zero while it goes on; From at a moment
 	Connections []int     // the connections that it hit, counted from 1
@@ -47,12 +51,14 @@ func (g *log) hit(number int) {
 	}
 }
 
-func (g *log) moment(kind string, hit ...int) {
+func (g *log) moment(kind string, hit ...int) { g.since(kind, time.Now(), hit...) }
+
+// since enters what began at from and ends now.
+func (g *log) since(kind string, from time.Time, hit ...int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	slices.Sort(hit)
-	now := time.Now()
-	g.records = append(g.records, Record{Kind: kind, From: now, Until: now, Connections: hit})
+	g.records = append(g.records, Record{Kind: kind, From: from, Until: time.Now(), Connections: hit})
 }
 
 func (g *log) stalled(number int, until time.Time) {

@@ -148,7 +148,7 @@ func (p *Proxy) Connections() int {
 	return len(p.links)
 }
 
-// Log is what the proxy did so far, in the order of its beginning. Until is zero where it goes on.
+// Log is what the proxy did and saw so far. Until is zero where it goes on.
 func (p *Proxy) Log() []Record { return p.log.all() }
 
 // Close ends all connections and returns when nothing of the proxy runs any more.

@@ -122,13 +122,14 @@ func TestNone(t *testing.T) {
 	sent := make([]byte, 3<<20)
 	_, _ = rand.Read(sent)
 	conn := dial(t, p)
-	go func() {
-		_, _ = conn.Write(sent)
-		_ = conn.CloseWrite()
-	}()
-	got, err := io.ReadAll(conn)
+	go func() { _, _ = conn.Write(sent) }()
+	got := make([]byte, len(sent))
+	_, err := io.ReadFull(conn, got)
 	require.NoError(t, err)
 	require.True(t, bytes.Equal(sent, got))
+	require.NoError(t, conn.CloseWrite())
+	_, err = conn.Read(got)
+	require.ErrorIs(t, err, io.EOF)
 	require.Eventually(t, func() bool { return p.Connections() == 0 }, limit, time.Millisecond)
 	require.Empty(t, p.Log())
 }
@@ -326,6 +327,42 @@ func TestGreeting(t *testing.T) {
 	_, err := io.WriteString(conn, "x")
 	require.NoError(t, err)
 	cut(t, conn)
+}
+
+// TestUnanswered: a client that goes before the reply is noted, and one that goes after it is not.
+func TestUnanswered(t *testing.T) {
+	answer := make(chan struct{}, 1)
+	p := before(t, 1, func(conn *net.TCPConn) {
+		for {
+			if _, err := conn.Read(make([]byte, 100)); err != nil {
+				return
+			}
+			<-answer
+			_, _ = io.WriteString(conn, "ok")
+		}
+	})
+	answer <- struct{}{}
+	answered := dial(t, p)
+	_, err := io.WriteString(answered, "question")
+	require.NoError(t, err)
+	expect(t, answered, "ok")
+	require.NoError(t, answered.Close())
+
+	begin := time.Now()
+	unanswered := dial(t, p)
+	_, err = io.WriteString(unanswered, "question")
+	require.NoError(t, err)
+	time.Sleep(50 * time.Millisecond)
+	require.NoError(t, unanswered.Close())
+	require.Eventually(t, func() bool { return len(p.Log()) > 0 }, limit, time.Millisecond)
+	answer <- struct{}{}
+	require.Eventually(t, func() bool { return p.Connections() == 0 }, limit, time.Millisecond)
+	require.Len(t, p.Log(), 1)
+	r := p.Log()[0]
+	require.Equal(t, Unanswered, r.Kind)
+	require.Equal(t, []int{2}, r.Connections)
+	require.False(t, r.From.Before(begin))
+	require.GreaterOrEqual(t, r.Until.Sub(r.From), 50*time.Millisecond)
 }
 
 // TestPartition: one direction is closed, the other is not, and what waited arrives afterwards.

@@ -126,11 +126,7 @@ func (w *World) disturb(ctx context.Context, a plan.Action) error {
 	if link == nil {
 		return fmt.Errorf("there is no such link")
 	}
-	kind := map[string]string{"api": ledger.API, "store": ledger.Store}[a.Of]
-	of := ""
-	if kind == "" {
-		kind, of = ledger.Target, a.Of
-	}
+	kind, of := deedOn(a.Of)
 	began := time.Now()
 	if err := link.Set(f); err != nil {
 		return err
@@ -139,6 +135,37 @@ func (w *World) disturb(ctx context.Context, a plan.Action) error {
 	err := link.Clear()
 	w.did(kind, of, a.String(), began, time.Now())
 	return err
+}
+
+// deedOn is what a disturbance of the link to an end can do.
+func deedOn(end string) (kind, of string) {
+	switch end {
+	case "api":
+		return ledger.API, ""
+	case "store":
+		return ledger.Store, ""
+	}
+	return ledger.Target, end
+}
+
+// noteUnanswered enters where a relay gave up before it had an answer. A target or a store on a busy machine may be slow,
+// and what it has accepted by then comes again.
+func (w *World) noteUnanswered() {
+	for _, r := range w.relays {
+		for end, link := range r.links {
+			if end == "api" { // a relay that ends leaves its long poll
+				continue
+			}
+			kind, of := deedOn(end)
+			log := link.Log()
+			for _, record := range log[r.noted[end]:] {
+				if record.Kind == proxy.Unanswered {
+					w.did(kind, of, fmt.Sprint(r, " gave up before ", end, " answered"), record.From, record.Until)
+				}
+			}
+			r.noted[end] = len(log)
+		}
+	}
 }
 
 // interrupt kills or stops a server for a while.

@@ -28,6 +28,7 @@ type relay struct {
 	log    string
 	admin  string
 	links  map[string]*proxy.Proxy // by the other end: api, store, or a sink
+	noted  map[string]int          // how much of their logs the ledger has
 
 	mu       sync.Mutex // who holds it may start, end, freeze or configure it
 	process  *process

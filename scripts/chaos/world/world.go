@@ -159,7 +159,7 @@ func (w *World) newRelay(i int) error {
 	if err != nil {
 		return err
 	}
-	r := &relay{world: w, number: i, admin: admin, links: map[string]*proxy.Proxy{}}
+	r := &relay{world: w, number: i, admin: admin, links: map[string]*proxy.Proxy{}, noted: map[string]int{}}
 	r.config, r.log = r.file(".yaml"), r.file(".log")
 	w.relays = append(w.relays, r)
 	ends := map[string]string{"api": w.emulator.address, "store": w.store.address()}
@@ -255,6 +255,7 @@ func (w *World) read(ctx context.Context) error {
 	if err := w.emulator.journal(ctx, w.ledger); err != nil {
 		return err
 	}
+	w.noteUnanswered()
 	for name, t := range w.targets {
 		for {
 			trying, cancel := context.WithTimeout(ctx, 10*time.Second)
