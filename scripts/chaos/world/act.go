@@ -109,9 +109,12 @@ func (w *World) act(ctx context.Context, a plan.Action) error {
 		}
 		pause(ctx, a.For)
 		return w.emulator.mode(context.WithoutCancel(ctx), "PULL", "")
-	case plan.Replay:
-		return w.replay(ctx)
-	case plan.Drain:
+	case plan.Replay, plan.Drain:
+		w.reloading.Lock() // it reads the configuration, which no reload may spoil meanwhile
+		defer w.reloading.Unlock()
+		if a.Do == plan.Replay {
+			return w.replay(ctx)
+		}
 		return w.drainBeside(ctx, a)
 	case plan.Credentials:
 		defer func() { did(ledger.API, "") }()

@@ -17,7 +17,7 @@ import (
 
 const (
 	stopLimit   = 27 * time.Second // a stop takes at most 25 s
-	reloadLimit = 20 * time.Second
+	reloadLimit = time.Minute      // it finishes what is in hand
 )
 
 // relay is one vodrelay with its proxies. It is started again whenever it has ended.
