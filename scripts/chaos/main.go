@@ -44,6 +44,7 @@ type settings struct {
 	keep     bool
 	emulator string
 	variants string
+	each     bool
 	soaks    time.Duration
 
 	began time.Time
@@ -64,6 +65,7 @@ func run(args []string) error {
 	flags.StringVar(&s.emulator, "emulator", "", "the vodrelay that is the emulator (default: that of -program)")
 	flags.StringVar(&s.root, "root", "../..", "root of the repository")
 	flags.StringVar(&s.variants, "variants", "", "variants of the emulator, in place of those that are drawn, such as empty-null,handle-same")
+	flags.BoolVar(&s.each, "each-variant", false, "instead, one short world for each variant of the emulator that a world can meet")
 	flags.BoolVar(&s.keep, "keep", false, "keep logs and journals also of what went well")
 	_ = flags.Parse(args) // it exits
 	if flags.NArg() > 0 {
@@ -84,6 +86,9 @@ func (s settings) plan() plan.Plan {
 		o.Variants = strings.Split(s.variants, ",")
 	}
 	switch {
+	case s.each:
+		o.Short = true
+		return plan.Each(s.seed, o)
 	case s.soaks > 0:
 		o.Mild, o.Length, o.Worlds = true, s.soaks, 3
 	case !s.short:
@@ -136,7 +141,7 @@ func (s settings) run(ctx context.Context) error {
 	if s.soaks > 0 {
 		work = s.soak
 	}
-	results, failed := work(ctx, p, world.Options{Program: s.program, Emulator: s.emulator, Self: self, Dir: dir, Short: s.short, Say: s.say})
+	results, failed := work(ctx, p, world.Options{Program: s.program, Emulator: s.emulator, Self: self, Dir: dir, Short: s.short || s.each, Say: s.say})
 	report(os.Stdout, results)
 	breaches := 0
 	for _, r := range results {
@@ -179,6 +184,9 @@ func (s settings) worlds(ctx context.Context, p plan.Plan, o world.Options) (res
 }
 
 func (s settings) again() string {
+	if s.each {
+		return " -each-variant"
+	}
 	if s.soaks > 0 {
 		return " -soak " + s.soaks.String()
 	}

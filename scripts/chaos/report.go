@@ -5,6 +5,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -21,7 +22,7 @@ type result struct {
 // report writes the summary for people.
 func report(out io.Writer, results []result) {
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "\nworld\tstore\tconfirm\trelays\tactions\tpublished\tconfirmed\ttaken by others\tpushed\tdead letters\tduplicates\tchecks\tbreaches\ttime")
+	fmt.Fprintln(table, "\nworld\tstore\tconfirm\trelays\tactions\tpublished\tconfirmed\ttaken by others\tpushed\tdead letters\tduplicates\tchecks\tbreaches\ttime\tvariants")
 	causes := map[string]int{}
 	for i, r := range results {
 		duplicates := 0
@@ -29,8 +30,8 @@ func report(out io.Writer, results []result) {
 			duplicates += n
 			causes[cause] += n
 		}
-		fmt.Fprintf(table, "%d\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s\n", i+1, r.Store, r.World.Confirm, r.World.Relays, len(r.Actions),
-			r.Published, r.Confirmed, r.Taken, r.Pushed, r.Dead, duplicates, r.Checks, len(r.Breaches), r.Took.Round(time.Second))
+		fmt.Fprintf(table, "%d\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%s\n", i+1, r.Store, r.World.Confirm, r.World.Relays, len(r.Actions),
+			r.Published, r.Confirmed, r.Taken, r.Pushed, r.Dead, duplicates, r.Checks, len(r.Breaches), r.Took.Round(time.Second), strings.Join(r.World.Variants, " "))
 	}
 	_ = table.Flush()
 	for _, cause := range slices.Sorted(maps.Keys(causes)) {

@@ -1,6 +1,10 @@
 package plan
 
-import "math/rand/v2"
+import (
+	"math/rand/v2"
+	"slices"
+	"strings"
+)
 
 // Variants are the emulator's answers to what VOD's documentation leaves open, by question, without those that it
 // takes by itself and those that nothing here can meet: ages of days, applications that do not exist.
@@ -26,6 +30,28 @@ var Variants = [][]string{
 	{"sign-upper"},
 	{"sign-t-string"},
 	{"push-mode-events", "push-mode-failed-operation", "push-mode-unsupported-operation", "push-mode-invalid-parameter-value"},
+}
+
+// Unmet are the other variants that are no defaults.
+var Unmet = []string{
+	"retention-ends-leases", "retention-until-pulled", // events are days old
+	"types-newer",                                                                 // the events here are made here, unknown types among them
+	"push-answer-2xx", "push-retry-later", "push-retry-often", "push-retry-never", // what is posted goes to others here
+	"sub-app-empty", "sub-app-not-found", "sub-app-failed-operation", "sub-app-unauthorized",
+}
+
+// Each is a plan with a world for each variant, and no other variant but what it needs to be seen.
+func Each(seed uint64, o Options) Plan {
+	names := slices.Concat(Variants...)
+	o.Worlds = len(names)
+	p := New(seed, o)
+	for i, name := range names {
+		p.Worlds[i].Variants = []string{name}
+		if strings.HasPrefix(name, "sign-") {
+			p.Worlds[i].Variants = append(p.Worlds[i].Variants, "pulled-signed")
+		}
+	}
+	return p
 }
 
 // slow are variants with which a drain takes minutes longer.
