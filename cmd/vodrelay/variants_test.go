@@ -77,7 +77,7 @@ func TestADrainIsTrueUnderVariants(t *testing.T) {
 			cloud := launchEmulator(t, "--variant", variants, "--uploads", fmt.Sprint(published), "--lease", "5s", "--latency", "5ms")
 			peeked := start(t, cloud.environ, "peek", "-n", "16")
 			require.Zero(t, peeked.waitFor(drainPatient))
-			require.Positive(t, cloud.counts(t).Leased)
+			require.Positive(t, cloud.counts(t).Delivered)
 			p := start(t, cloud.environ, "drain", "--quiet")
 			require.Equal(t, exitDone, p.waitFor(drainPatient), p.stderr.String())
 			require.Regexp(t, `drain ended.*"empty": ?true`, p.stderr.String())
