@@ -248,14 +248,14 @@ func (d *drain) exhausted(id string) bool {
 }
 
 // opened and closed record that an event came into hand, and that it left it: confirmed, or to come again after
-// until. received is when it came first.
+// until. received is when it came first. Without tried nothing was attempted, since there was no room for it.
 func (d *drain) opened() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.open++
 }
 
-func (d *drain) closed(id string, received, until time.Time, confirmed bool) {
+func (d *drain) closed(id string, received, until time.Time, tried, confirmed bool) {
 	d.mu.Lock()
 	d.open--
 	s := d.left[id]
@@ -265,7 +265,9 @@ func (d *drain) closed(id string, received, until time.Time, confirmed bool) {
 			s = &straggler{}
 			d.left[id] = s
 		}
-		s.tries++
+		if tried {
+			s.tries++
+		}
 		s.due = until
 	case s != nil && !received.Before(s.due.Add(-drainSlack)): // what came earlier was a second message of the same content
 		delete(d.left, id)

@@ -37,6 +37,7 @@ type hand struct {
 type entry struct {
 	event.Delivery       // the first one; its handle is in leases too
 	bytes          int64 // of the relay's room
+	untried        bool  // there was no room for it
 
 	// Under hand.mu:
 	leases  []lease // every delivery that may still be confirmed, while the event is worked on

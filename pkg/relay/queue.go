@@ -46,9 +46,9 @@ type queue struct {
 
 	pollers sync.WaitGroup
 	mu      sync.Mutex
-	polling int          // pollers alive
-	worked  atomic.Bool  // a pull has succeeded
-	largest atomic.Int64 // bytes of the largest reply of late
+	polling int         // pollers alive
+	worked  atomic.Bool // a pull has succeeded
+	replies sizes
 	pulls   retry.Streak
 	// unsettling is of events that could not be settled, mostly by their own fault.
 	unsettling retry.Streak
@@ -122,18 +122,18 @@ func (q *queue) poll(ctx, working context.Context) {
 			return
 		}
 		// Bytes come before places, here and in admit, so that nobody who has places waits for bytes.
-		room, err := q.reserve(ctx)
+		bytes, err := q.reserve(ctx)
 		if err != nil {
 			return
 		}
 		if q.relay.places.Acquire(ctx, event.MaxBatch) != nil {
-			room.done()
+			q.relay.bytes.release(bytes)
 			return
 		}
 		waiting := time.Now()
 		if q.relay.pullLimit.Wait(ctx) != nil {
 			q.relay.places.Release(event.MaxBatch)
-			room.done()
+			q.relay.bytes.release(bytes)
 			return
 		}
 		started, changed := time.Now(), q.credentialChanged()
@@ -144,7 +144,7 @@ func (q *queue) poll(ctx, working context.Context) {
 		}
 		if err != nil {
 			q.relay.places.Release(event.MaxBatch)
-			room.done()
+			q.relay.bytes.release(bytes)
 			if q.drain != nil {
 				q.drain.failed(err)
 			}
@@ -155,8 +155,7 @@ func (q *queue) poll(ctx, working context.Context) {
 		}
 		pause.Reset()
 		q.pullWorked()
-		q.sized(deliveries)
-		fresh := q.admit(ctx, working, deliveries, room.fit(deliveries))
+		fresh := q.admit(ctx, working, deliveries, q.fit(deliveries, bytes))
 		if q.drain != nil {
 			q.drain.polled(ctx, started, fresh)
 		}
@@ -252,7 +251,7 @@ func (q *queue) admit(ctx, working context.Context, deliveries []event.Delivery,
 	var together *shared
 	defer func() {
 		together.done()
-		q.relay.bytes.Release(sum(bytes))
+		q.relay.bytes.release(sum(bytes))
 		q.relay.places.Release(int64(reserved))
 	}()
 	for i, d := range deliveries {
@@ -286,6 +285,7 @@ func (q *queue) admit(ctx, working context.Context, deliveries []event.Delivery,
 			q.relay.stats.remembered.Add(1)
 			q.confirms.send(lease)
 		case entry.bytes == 0:
+			entry.untried = true
 			q.unsettled(entry, errNoRoom)
 		default:
 			together = together.join(working, entry.Deadline.Add(-confirmMargin), q.relay.prepare)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
 
 	"github.com/vodrelay/vodrelay/pkg/event"
@@ -82,8 +83,11 @@ type Relay struct {
 	handler Handler
 	prepare prepareFunc
 
-	places       *limit // one for each event in hand, event.MaxBatch for each poll
-	bytes        *limit // of the events in hand, and what each poll may bring
+	// One place for each event in hand, event.MaxBatch for each poll, and what maxInHandLimit has more than
+	// Config.MaxInHand for the resizer.
+	places       *semaphore.Weighted
+	placed       int // Config.MaxInHand as the places have it; the resizer's
+	bytes        room
 	resized      chan struct{}
 	pullLimit    *rate.Limiter
 	confirmLimit *rate.Limiter
@@ -113,8 +117,8 @@ func New(cfg Config, log *zap.Logger, handler Handler, sources ...Source) (*Rela
 	r := &Relay{
 		log:          log,
 		handler:      handler,
-		places:       newLimit(maxInHandLimit, int64(cfg.MaxInHand)),
-		bytes:        newLimit(maxBytesLimit, cfg.MaxBytesInHand),
+		places:       semaphore.NewWeighted(maxInHandLimit),
+		placed:       cfg.MaxInHand,
 		resized:      make(chan struct{}, 1),
 		pullLimit:    rate.NewLimiter(cfg.limit(), 1),
 		confirmLimit: rate.NewLimiter(cfg.limit(), 1),
@@ -126,6 +130,8 @@ func New(cfg Config, log *zap.Logger, handler Handler, sources ...Source) (*Rela
 		r.prepare = p.Prepare
 	}
 	r.cfg.Store(&cfg)
+	r.places.TryAcquire(maxInHandLimit - int64(cfg.MaxInHand)) // all are free
+	r.bytes.resize(cfg.MaxBytesInHand)
 	for _, source := range sources {
 		r.queues = append(r.queues, newQueue(r, source))
 	}
@@ -139,15 +145,14 @@ func (r *Relay) Reconfigure(cfg Config) error {
 		return err
 	}
 	r.cfg.Store(&cfg)
-	r.places.wanted.Store(int64(cfg.MaxInHand))
-	r.bytes.wanted.Store(cfg.MaxBytesInHand)
+	r.bytes.resize(cfg.MaxBytesInHand)
 	r.pullLimit.SetLimit(cfg.limit())
 	r.confirmLimit.SetLimit(cfg.limit())
 	nudge(r.resized)
 	return nil
 }
 
-// resize keeps places and bytes to the Config until ctx is done.
+// resize keeps the places to Config.MaxInHand until ctx is done.
 func (r *Relay) resize(ctx context.Context) {
 	for {
 		select {
@@ -155,9 +160,13 @@ func (r *Relay) resize(ctx context.Context) {
 			return
 		case <-r.resized:
 		}
-		if r.places.resize(ctx) != nil || r.bytes.resize(ctx) != nil {
+		wanted := r.cfg.Load().MaxInHand
+		if wanted > r.placed {
+			r.places.Release(int64(wanted - r.placed))
+		} else if r.places.Acquire(ctx, int64(r.placed-wanted)) != nil {
 			return
 		}
+		r.placed = wanted
 	}
 }
 

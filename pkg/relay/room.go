@@ -2,96 +2,141 @@ package relay
 
 import (
 	"context"
-	"sync/atomic"
-
-	"golang.org/x/sync/semaphore"
+	"slices"
+	"sync"
+	"time"
 
 	"github.com/vodrelay/vodrelay/pkg/event"
 )
 
-// limit is a number of things in hand that can be changed while it is in use.
-type limit struct {
-	*semaphore.Weighted       // of most; what is above now is taken
-	most                int64 // that it can be
-	now                 int64 // the resizer's
-	wanted              atomic.Int64
-}
-
-func newLimit(most, now int64) *limit {
-	l := &limit{Weighted: semaphore.NewWeighted(most), most: most, now: now}
-	l.wanted.Store(now)
-	l.TryAcquire(most - now) // all are free
-	return l
-}
-
-// resize brings it to what is wanted. Fewer come about as things leave the hand.
-func (l *limit) resize(ctx context.Context) error {
-	wanted := l.wanted.Load()
-	if wanted > l.now {
-		l.Release(wanted - l.now)
-	} else if err := l.Acquire(ctx, l.now-wanted); err != nil {
-		return err
-	}
-	l.now = wanted
-	return nil
-}
-
-// usualReply is what a poll takes of Config.MaxBytesInHand at least: more than most replies have.
+// usualReply is what a poll takes of the room at least: more than most replies have.
 const usualReply = 64 << 10
 
-// room is what a poll took for the events that it may bring. Places are for their number, room is for their size.
+// room bounds the bytes of the events in hand: places are for their number. What is larger than all of it fits alone.
+// No semaphore, since what came unexpectedly must not stand in line behind polls that wait.
 type room struct {
-	relay *Relay
-	held  int64
+	mu         sync.Mutex
+	most, used int64
+	line       []*waiter
 }
 
-// reserve waits for as much as the next reply may need: twice the largest of the latest, or all that there is.
-func (q *queue) reserve(ctx context.Context) (*room, error) {
-	n := min(max(2*q.largest.Load(), usualReply), q.relay.bytes.wanted.Load())
-	if err := q.relay.bytes.Acquire(ctx, n); err != nil {
-		return nil, err
+type waiter struct {
+	need  int64
+	ready chan struct{}
+}
+
+func (r *room) fits(n int64) bool { return r.used == 0 || r.used+n <= r.most }
+
+// acquire waits for its turn, and until n fits.
+func (r *room) acquire(ctx context.Context, n int64) error {
+	r.mu.Lock()
+	w := &waiter{n, make(chan struct{})}
+	r.line = append(r.line, w)
+	r.serve()
+	r.mu.Unlock()
+	select {
+	case <-w.ready:
+		return nil
+	case <-ctx.Done():
 	}
-	return &room{q.relay, n}, nil
-}
-
-// sized remembers how large replies are; those that are smaller count for less each time.
-func (q *queue) sized(deliveries []event.Delivery) {
-	size := int64(0)
-	for i := range deliveries {
-		size += sizeOf(&deliveries[i])
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if at := slices.Index(r.line, w); at >= 0 {
+		r.line = slices.Delete(r.line, at, at+1)
+	} else { // its turn came meanwhile
+		r.used -= n
 	}
-	q.largest.Store(max(size, q.largest.Load()/2))
+	r.serve()
+	return ctx.Err()
 }
 
-// fit takes room for each delivery, and returns how much that is; 0: there is none. The content of such a one is
-// let go at once. One that is larger than all the room there is takes all of it.
-func (r *room) fit(deliveries []event.Delivery) []int64 {
-	most := r.relay.bytes.wanted.Load()
-	taken := make([]int64, len(deliveries))
+// take takes n if it fits now.
+func (r *room) take(n int64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.fits(n) {
+		return false
+	}
+	r.used += n
+	return true
+}
+
+func (r *room) release(n int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.used -= n
+	r.serve()
+}
+
+// resize changes what fits from now on.
+func (r *room) resize(most int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.most = most
+	r.serve()
+}
+
+// serve gives those in line what fits, in turn.
+func (r *room) serve() {
+	for len(r.line) > 0 && r.fits(r.line[0].need) {
+		r.used += r.line[0].need
+		close(r.line[0].ready)
+		r.line = r.line[1:]
+	}
+}
+
+// reserve waits for as much as the next reply may need, which is the largest of the latest.
+func (q *queue) reserve(ctx context.Context) (int64, error) {
+	n := min(max(q.replies.largest(), usualReply), q.relay.cfg.Load().MaxBytesInHand)
+	return n, q.relay.bytes.acquire(ctx, n)
+}
+
+// fit takes room for each delivery, first of what was reserved, and returns how much each has taken; 0: there was none,
+// and its content is let go at once.
+func (q *queue) fit(deliveries []event.Delivery, reserved int64) []int64 {
+	taken, all, most := make([]int64, len(deliveries)), int64(0), q.relay.cfg.Load().MaxBytesInHand
 	for i := range deliveries {
-		size := min(sizeOf(&deliveries[i]), most)
-		if lacks := size - r.held; lacks > 0 {
-			if !r.relay.bytes.TryAcquire(lacks) {
-				deliveries[i].Raw = nil
-				continue
-			}
-			r.held += lacks
+		d := &deliveries[i]
+		size := int64(512 + len(d.Raw) + len(d.Handle) + len(d.Type))
+		all += size
+		size = min(size, most)
+		switch {
+		case size <= reserved:
+			reserved -= size
+		case q.relay.bytes.take(size - reserved):
+			reserved = 0
+		default:
+			d.Raw = nil
+			continue
 		}
-		r.held -= size
 		taken[i] = size
 	}
-	r.done()
+	q.relay.bytes.release(reserved)
+	q.replies.note(all)
 	return taken
 }
 
-// done gives back what is left.
-func (r *room) done() {
-	r.relay.bytes.Release(r.held)
-	r.held = 0
+// sizes knows how large the replies of the latest minutes were: what had no room comes again within one.
+type sizes struct {
+	mu           sync.Mutex
+	now, earlier int64
+	since        time.Time
 }
 
-// sizeOf is about the memory that a delivery takes.
-func sizeOf(d *event.Delivery) int64 { return int64(512 + len(d.Raw) + len(d.Handle) + len(d.Type)) }
+func (s *sizes) note(size int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if time.Since(s.since) > time.Minute {
+		s.earlier, s.now, s.since = s.now, 0, time.Now()
+	}
+	s.now = max(s.now, size)
+}
+
+func (s *sizes) largest() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return max(s.now, s.earlier)
+}
 
 func sum(all []int64) (n int64) {
 	for _, each := range all {

@@ -69,11 +69,11 @@ func (q *queue) resolve(l lease, ok bool) {
 // done gives back the place of an event that left the hand: confirmed, or to be delivered again after until.
 func (q *queue) done(e *entry, until time.Time, confirmed bool) {
 	if q.drain != nil {
-		q.drain.closed(e.ID, e.ReceivedAt, until, confirmed)
+		q.drain.closed(e.ID, e.ReceivedAt, until, !e.untried, confirmed)
 	}
 	q.relay.stats.inHand.Add(-1)
 	q.relay.places.Release(1)
-	q.relay.bytes.Release(e.bytes)
+	q.relay.bytes.release(e.bytes)
 }
 
 // errorFields describes err to a person: what happened, what to do, and the request to ask the vendor about.
