@@ -37,6 +37,7 @@ func TestUsage(t *testing.T) {
 		{[]string{"rum"}, `unknown command "rum": did you mean vodrelay run?`},
 		{[]string{"entirely-different"}, "unknown command \"entirely-different\"\nvodrelay: see vodrelay --help\n"},
 		{[]string{"parcels", "lst"}, `unknown command "lst": did you mean vodrelay parcels list?`},
+		{[]string{"completion", "csh"}, `unknown command "csh": did you mean vodrelay completion zsh?`},
 		{[]string{"run", "--wrong"}, "unknown flag: --wrong\nvodrelay: see vodrelay run --help\n"},
 		{[]string{"peek", "--cout", "3"}, "unknown flag: --cout: did you mean --count?"},
 		{[]string{"run", "extra"}, `"extra": vodrelay run takes no arguments`},

@@ -148,6 +148,11 @@ Start with:  vodrelay demo    see it work, without an account
 		newEmulator(p), newDemo(p), newSend(p), newConfig(p), newVersion(p),
 	)
 	root.AddCommand(builderCommands()...)
+	root.InitDefaultCompletionCmd()
+	if completion, _, err := root.Find([]string{"completion"}); err == nil { // cobra would answer an unknown shell with its help, and 0
+		completion.Args = arguments(0)
+		completion.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	}
 	return root
 }
 

@@ -50,9 +50,10 @@ type App struct {
 
 	changing sync.Mutex // held by Reload and Reopen, which may take long
 
-	mu     sync.Mutex // of what follows; nobody does anything slow under it
-	sinks  []builtSink
-	closed bool
+	mu      sync.Mutex // of what follows; nobody does anything slow under it
+	sinks   []builtSink
+	unnamed bool // no sink is configured, and events are printed
+	closed  bool
 }
 
 // Option changes what New builds.
@@ -112,6 +113,7 @@ func newApp(cfg *config.Config, log *zap.Logger, stdout io.Writer, opts ...Optio
 		opt(a)
 	}
 	var fresh []builtSink
+	a.unnamed = cfg.NoSinks
 	if a.sinks, fresh, err = a.buildSinks(cfg, nil); err != nil {
 		a.sinks = fresh
 		return nil, errors.Join(err, a.Close(context.Background()))
@@ -136,7 +138,7 @@ func (a *App) connect() error {
 	if err != nil {
 		return err
 	}
-	options := []pipeline.Option{pipeline.OnUnrouted(a.notices.unrouted)}
+	options := []pipeline.Option{pipeline.OnUnrouted(a.notices.unrouted), pipeline.OnUnwanted(a.notices.unwanted)}
 	if a.cfg.Admin.Listen != "" {
 		a.observer = admin.NewObserver(sinkNames(a.cfg)...)
 		options = append(options, pipeline.Observe(a.observer.Sent))

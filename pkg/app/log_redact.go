@@ -50,6 +50,9 @@ func redactedField(f zapcore.Field) (_ zapcore.Field, changed bool) {
 	switch f.Type {
 	case zapcore.StringType:
 		if f.Key == "hint" {
+			if text == "" { // there is nothing to do but to wait
+				return zap.Skip(), true
+			}
 			show = redact.Quoted
 		}
 	case zapcore.ByteStringType:

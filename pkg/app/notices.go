@@ -25,10 +25,17 @@ type notices struct {
 	begun chan struct{} // somebody must look after a notice from now on
 
 	mu   sync.Mutex
-	open map[string]*notice // by sink; noSink for events that none wanted
+	open map[topic]*notice
 }
 
-const noSink = ""
+// topic is what notices are counted for: the dead letters of a sink, the parcels that it does not want any more, or the
+// events that no sink wanted.
+type topic struct {
+	sink     string
+	unwanted bool
+}
+
+var noSink = topic{}
 
 // notice is what has happened since its last line.
 type notice struct {
@@ -39,22 +46,25 @@ type notice struct {
 }
 
 func newNotices(log *zap.Logger) *notices {
-	return &notices{log: log, begun: make(chan struct{}, 1), open: map[string]*notice{}}
+	return &notices{log: log, begun: make(chan struct{}, 1), open: map[topic]*notice{}}
 }
 
 // dead reports an event that became a dead letter of the sink.
-func (n *notices) dead(sink string, _ event.Event, err error) { n.add(sink, "", err) }
+func (n *notices) dead(sink string, _ event.Event, err error) { n.add(topic{sink: sink}, "", err) }
 
 // unrouted reports an event of a type, of which there must be a bounded number, that no sink wanted.
 func (n *notices) unrouted(eventType string) { n.add(noSink, eventType, nil) }
 
-func (n *notices) add(sink, eventType string, err error) {
+// unwanted reports a parcel whose event the sink's condition does not want any more.
+func (n *notices) unwanted(sink string) { n.add(topic{sink, true}, "", nil) }
+
+func (n *notices) add(about topic, eventType string, err error) {
 	n.mu.Lock()
-	on, first := n.open[sink], false
+	on, first := n.open[about], false
 	if on == nil {
 		first = true
 		on = &notice{due: time.Now().Add(noticeTime)}
-		n.open[sink] = on
+		n.open[about] = on
 		select {
 		case n.begun <- struct{}{}:
 		default:
@@ -62,7 +72,7 @@ func (n *notices) add(sink, eventType string, err error) {
 	}
 	on.count++
 	on.err = err
-	if sink == noSink {
+	if about == noSink {
 		if on.types == nil {
 			on.types = map[string]int{}
 		}
@@ -74,12 +84,18 @@ func (n *notices) add(sink, eventType string, err error) {
 	}
 	n.mu.Unlock()
 	if first {
-		n.write(sink, what)
+		n.write(about, what)
 	}
 }
 
-func (n *notices) write(sink string, what notice) {
-	if sink == noSink {
+func (n *notices) write(about topic, what notice) {
+	sink := about.sink
+	switch {
+	case about.unwanted:
+		n.log.Warn("parcels were deleted unsent: the condition (when) of their sink does not want them any more", zap.String("sink", sink), zap.Int("parcels", what.count),
+			zap.String("hint", "if that is a mistake, correct `when`; the deleted ones do not come back"))
+		return
+	case about == noSink:
 		n.log.Warn("events that no sink wanted were confirmed", zap.Int("events", what.count), zap.String("types", listed(what.types)),
 			zap.String("hint", "if that is a mistake, correct `when` of the sinks, of which `vodrelay check` names types that are not documented; if it is meant, drop them with a `filter` processor"))
 		return
@@ -130,16 +146,16 @@ func (n *notices) flush() { n.writeUntil(time.Now().Add(noticeTime)) }
 // writeUntil writes what is due by then, forgets what has not happened again, and returns when to look again;
 // zero: when something new begins.
 func (n *notices) writeUntil(then time.Time) (next time.Time) {
-	due := map[string]notice{}
+	due := map[topic]notice{}
 	n.mu.Lock()
-	for sink, on := range n.open {
+	for about, on := range n.open {
 		switch {
 		case on.due.After(then):
 		case on.count == 0:
-			delete(n.open, sink)
+			delete(n.open, about)
 			continue
 		default:
-			due[sink] = *on
+			due[about] = *on
 			*on = notice{due: time.Now().Add(noticeTime)}
 		}
 		if next.IsZero() || on.due.Before(next) {
@@ -147,8 +163,8 @@ func (n *notices) writeUntil(then time.Time) (next time.Time) {
 		}
 	}
 	n.mu.Unlock()
-	for sink, what := range due {
-		n.write(sink, what)
+	for about, what := range due {
+		n.write(about, what)
 	}
 	return next
 }

@@ -78,6 +78,10 @@ func (a *App) swap(cfg *config.Config, level zapcore.Level, processors []pipelin
 	if err := a.ending(); err != nil { // it may have begun while sinks were built
 		return err
 	}
+	if cfg.NoSinks && !a.unnamed { // a file that was cut off; what the daemon prints hardly anybody reads
+		return retry.WithHint(errors.New("sinks: none is configured any more, so all events would be printed"),
+			"name the sinks, if need be one of type stdout, and reload again")
+	}
 	apply, err := a.pipeline.Plan(processors, routes(sinks))
 	if err != nil {
 		return err
@@ -92,7 +96,7 @@ func (a *App) swap(cfg *config.Config, level zapcore.Level, processors []pipelin
 		return err
 	}
 	apply()
-	a.sinks = sinks
+	a.sinks, a.unnamed = sinks, cfg.NoSinks
 	a.level.SetLevel(level)
 	if a.observer != nil {
 		a.observer.UseSinks(sinkNames(cfg)...)

@@ -34,6 +34,8 @@ type Config struct {
 	Admin      admin.Config               `mapstructure:"admin" doc:"The admin server: metrics, health, status, parcels, and a page for people."`
 	Log        Log                        `mapstructure:"log" doc:"What is logged, and how. Logs go to standard error."`
 
+	// NoSinks: no sink is configured, and Sinks is what stands in for it.
+	NoSinks bool `mapstructure:"-"`
 	// File is the configuration file that was read; "" for none.
 	File string `mapstructure:"-"`
 }
@@ -68,6 +70,7 @@ func Default() *Config {
 		Callback: callback.DefaultConfig(),
 		Relay:    relay.DefaultConfig(),
 		Sinks:    defaultSinks(),
+		NoSinks:  true,
 		Store:    store.DefaultConfig(),
 		Admin:    admin.DefaultConfig(),
 		Log:      DefaultLog(),

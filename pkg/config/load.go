@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -72,7 +73,8 @@ func Load(opts LoadOptions) (*Config, error) {
 		d := decoder{report: r, from: v.from}
 		d.decode(v.node, s.path, at(root, s.path), s.field)
 	}
-	if len(c.Sinks) == 0 {
+	_, named := layers.Get("sinks").(*value)
+	if c.NoSinks = !named || len(c.Sinks) == 0; c.NoSinks {
 		c.Sinks = defaultSinks()
 	}
 	if !r.unread {
@@ -150,6 +152,9 @@ func readFile(path string, r *report) map[string]any {
 	}
 	root, wrong := parse(text)
 	switch {
+	case len(bytes.TrimSpace(text)) == 0 && path != os.DevNull: // somebody was about to write it, or a copy failed
+		r.at(place{name: path}, "", "the configuration file is empty: write the configuration into it, or name no file")
+		r.unread = true
 	case wrong != nil:
 		r.at(place{path, wrong.line}, "", wrong.text)
 		r.unread = true

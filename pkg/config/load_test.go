@@ -183,7 +183,7 @@ func TestBadInput(t *testing.T) {
 		{"bad name", "sinks: [{type: stdout, name: a b}]", nil, []string{`vodrelay.yaml:1: sinks[0] (a b).name: "a b": write 1 to 63 letters, digits, dots, dashes and underscores, the first one a letter or a digit`}},
 		{"missing url", "sinks:\n  - type: webhook", nil, []string{`vodrelay.yaml:2: sinks[0] (webhook).url: "": name the endpoint, such as https://example.com/vod`}},
 		{"url without scheme", "sinks:\n  - name: site\n    type: webhook\n    url: example.com", nil, []string{`vodrelay.yaml:4: sinks[0] (site).url: "example.com": needs a scheme, write https://example.com`}},
-		{"when", "sinks:\n  - type: stdout\n    when: type = 1", nil, []string{`vodrelay.yaml:3: sinks[0] (stdout).when: expression 'type = 1', column 6: unexpected token =: write == to compare`}},
+		{"when", "sinks:\n  - type: stdout\n    when: type = 1", nil, []string{`vodrelay.yaml:3: sinks[0] (stdout).when: expression 'type = 1', column 6: unexpected token "=": write == to compare`}},
 		{"two steps in one", "processors:\n  - {filter: 'true', set: {a: id}}", nil, []string{`vodrelay.yaml:2: processors[0]: 2 of filter, project and set are given: write exactly one in each processor`}},
 		{"expression of a field", "processors:\n  - set:\n      FileId: paylod.FileId", nil, []string{`vodrelay.yaml:3: processors[0].set.FileId: expression 'paylod.FileId', column 1: unknown name paylod: did you mean payload?`}},
 		{"few places", "vod: {sub_app_ids: [1, 2, 3]}\nrelay: {max_in_hand: 64}", nil, []string{`vodrelay.yaml:2: relay.max_in_hand: 64: must be at least 96: 32 for each of 3 applications`}},

@@ -37,6 +37,7 @@ func (p *Pipeline) Deliver(ctx context.Context, sink string, e event.Event) erro
 		return err
 	}
 	if !wanted {
+		p.onUnwanted(sink)
 		return nil
 	}
 	return r.once(ctx, e)

@@ -32,6 +32,8 @@ type Pipeline struct {
 	onDead    func(sink string, e event.Event, err error)
 	// onUnrouted is told the type of an event that no sink wants.
 	onUnrouted func(eventType string)
+	// onUnwanted is told the sink whose condition does not want the event of a parcel any more.
+	onUnwanted func(sink string)
 	observe    func(sink string, d time.Duration, err error)
 
 	processing, parking retry.Streak // parking: of event.Unprocessed; the routes have their own
@@ -53,6 +55,10 @@ func WithMemory(events int, age time.Duration) Option {
 // return at once.
 func OnUnrouted(f func(eventType string)) Option { return func(p *Pipeline) { p.onUnrouted = f } }
 
+// OnUnwanted has f called with the sink for every parcel whose event the sink's condition does not want any more, and
+// which is done with. f must return at once.
+func OnUnwanted(f func(sink string)) Option { return func(p *Pipeline) { p.onUnwanted = f } }
+
 // New makes a pipeline of processors, which run in their order, and routes. log may be nil. The error
 // names every route that is not usable: without a name or a sink, with a name that another one has, or
 // with a retry policy that is neither zero nor valid.
@@ -61,7 +67,7 @@ func New(log *zap.Logger, processors []Processor, routes []Route, opts ...Option
 		log = zap.NewNop()
 	}
 	p := &Pipeline{log: log, memory: newMemory(defaultMemorySize, defaultMemoryAge),
-		onDead: func(string, event.Event, error) {}, onUnrouted: func(string) {}, observe: func(string, time.Duration, error) {}}
+		onDead: func(string, event.Event, error) {}, onUnrouted: func(string) {}, onUnwanted: func(string) {}, observe: func(string, time.Duration, error) {}}
 	for _, opt := range opts {
 		opt(p)
 	}

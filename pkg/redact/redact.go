@@ -25,6 +25,9 @@ func Secret(s string) string {
 // hosts are one or several, with or without ports, as lists of PostgreSQL's and MongoDB's addresses have them.
 var hosts = regexp.MustCompile(`^` + oneHost + `(?:,` + oneHost + `)*$`)
 
+// documentation are the hosts of pages that hints name, where no path is a secret.
+var documentation = map[string]bool{"expr-lang.org": true, "console.cloud.tencent.com": true}
+
 const oneHost = `(?:\[[0-9A-Fa-f:.]+\]|[\w.-]*)(?::[0-9]*)?`
 
 // Address is an address of any scheme, or of none, with its host alone: https://***@host/***. The values of a
@@ -73,7 +76,7 @@ func host(s string) string {
 	if !hosts.MatchString(s) {
 		return Hidden
 	}
-	if path != "" && path != "/" {
+	if path != "" && path != "/" && !documentation[s] {
 		path = "/" + Hidden
 	}
 	return user + s + path

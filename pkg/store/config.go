@@ -162,6 +162,9 @@ func parseURL(text string) (*pgx.ConnConfig, error) {
 	if text == "" {
 		return nil, errors.New("is empty, write postgres://user@host:5432/database")
 	}
+	if scheme, _, found := strings.Cut(text, "://"); found && scheme != "postgres" && scheme != "postgresql" && !strings.Contains(scheme, "=") {
+		return nil, errors.New("must begin with postgres://, as in postgres://user@host:5432/database") // pgx would take it for no address at all
+	}
 	config, err := pgx.ParseConfig(text)
 	if err != nil {
 		return nil, errors.New("cannot be read: write postgres://user:password@host:5432/database?sslmode=verify-full, special characters of the password percent-encoded, and check the files that it names")

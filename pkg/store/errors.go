@@ -150,6 +150,8 @@ func diagnosePostgres(code, message string) trouble {
 		return trouble{hint: "create the schema that search_path names, or correct url", everywhere: true, person: true}
 	case "42501":
 		return trouble{hint: "the user must be allowed to create tables in its schema and to read and write them: GRANT, or make it the owner of the database", everywhere: true, person: true}
+	case "42P01", "42703": // undefined_table, undefined_column
+		return trouble{hint: "somebody dropped, renamed or changed a table of the store, or search_path leads elsewhere: put it back as it was, or restore it from a backup", everywhere: true}
 	case "53100":
 		return trouble{hint: "the server's disk is full: free space there; events stay in VOD's queue meanwhile", everywhere: true}
 	case "53300":

@@ -72,7 +72,7 @@ func TestBadReplies(t *testing.T) {
 		{"cut chunks", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"Res\r\n", "the connection was closed in the middle of the reply"},
 		{"no reply", "", "the connection was closed without a reply"},
 		{"half a header", "HTTP/1.1 200 OK\r\nContent-", "malformed MIME header: missing colon"},
-		{"not HTTP", "BODYTEXT BODYTEXT BODYTEXT\r\n\r\n", "malformed HTTP status code"},
+		{"not HTTP", "BODYTEXT BODYTEXT BODYTEXT\r\n\r\n", "the server does not speak HTTP"},
 		{"huge", "HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n{", "the reply is larger than 67108864 bytes"},
 		{"unsupported encoding", "HTTP/1.1 200 OK\r\nContent-Encoding: br\r\nContent-Length: 8\r\n\r\nBODYTEXT", "the reply's Content-Encoding"},
 		{"broken gzip", "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 16\r\n\r\nBODYTEXTBODYTEXT", "gzip: invalid header"},

@@ -27,6 +27,12 @@ const proxyHint = "put the proxy's address, with user and password before its ho
 // numbers stand for what varies from one connection to the next: ports, stream IDs, times.
 var numbers = regexp.MustCompile(`\b\d+\b`)
 
+const (
+	noTLS     = "the server does not speak TLS"
+	strange   = "if it lasts, something else than the VOD API listens there: check vod.endpoint and vod.proxy"
+	noTLSHint = "check vod.endpoint: correct the port, or write http://, which a local emulator needs"
+)
+
 // describe says what went wrong with an exchange, the same way each time it goes wrong: without ports,
 // times, or quotations of what the server sent. The hint is what to do about it, "" if there is no more to
 // say than to try again.
@@ -38,6 +44,7 @@ func describe(err error, ex *exchange) (text, hint string) {
 		invalid   x509.CertificateInvalidError
 		hostname  x509.HostnameError
 		alert     tls.AlertError
+		record    tls.RecordHeaderError
 		errno     syscall.Errno
 	)
 	switch {
@@ -66,12 +73,14 @@ func describe(err error, ex *exchange) (text, hint string) {
 			return "the server's certificate has expired or is not valid yet", "check this machine's clock"
 		}
 		return "the server's certificate is not valid", "check vod.endpoint and vod.proxy"
+	case errors.As(err, &record):
+		return noTLS, noTLSHint
 	case errors.As(err, &alert):
 		return "TLS: " + alert.Error(), ""
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return "the connection was closed in the middle of the reply", ""
 	case errors.Is(err, io.EOF):
-		return "the connection was closed without a reply", ""
+		return "the connection was closed without a reply", strange
 	case errors.As(err, &op):
 		reason := "failed"
 		switch {
@@ -90,12 +99,17 @@ func describe(err error, ex *exchange) (text, hint string) {
 		case op.Op == "dial":
 			hint = "check vod.endpoint and the firewall; does the way lead through a proxy (vod.proxy)?"
 		}
+		if errors.Is(errno, syscall.ECONNRESET) {
+			hint = strange
+		}
 		return op.Op + ": " + reason, hint
 	}
 	text = err.Error()
 	switch {
 	case strings.Contains(text, "server gave HTTP response to HTTPS client"):
-		return "the server speaks HTTP, not HTTPS", "check vod.endpoint: a local emulator needs http://"
+		return noTLS, noTLSHint
+	case strings.Contains(text, "malformed HTTP"):
+		return "the server does not speak HTTP", "check vod.endpoint and vod.proxy: something else listens there"
 	case text == http.StatusText(http.StatusProxyAuthRequired):
 		return "the proxy asks for a password", proxyHint
 	}

@@ -34,7 +34,7 @@ func TestDescribe(t *testing.T) {
 		{x509.HostnameError{Certificate: &x509.Certificate{}, Host: "x"}, "the server's certificate is for another host"},
 		{fmt.Errorf("x: %w", io.EOF), "the connection was closed without a reply"},
 		{errors.New("http2: server sent GOAWAY and closed the connection; LastStreamID=4711, ErrCode=NO_ERROR, debug=\"x\""), "http2: server sent GOAWAY and closed the connection; LastStreamID=N, ErrCode=NO_ERROR, debug="},
-		{errors.New("http: server gave HTTP response to HTTPS client"), "the server speaks HTTP, not HTTPS"},
+		{errors.New("http: server gave HTTP response to HTTPS client"), "the server does not speak TLS"},
 		{&net.OpError{Op: "proxyconnect", Err: &net.OpError{Op: "dial", Addr: &net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: 3128}, Err: syscall.ECONNREFUSED}}, "the proxy 10.0.0.1:3128: connection refused"},
 		{&net.OpError{Op: "socks connect", Err: &net.OpError{Op: "dial", Addr: &net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: 1080}, Err: syscall.ECONNREFUSED}}, "the proxy 10.0.0.1:1080: connection refused"},
 		{errors.New("Proxy Authentication Required"), "the proxy asks for a password"},

@@ -131,7 +131,9 @@ func (s *Sink) notStarted(err error) error {
 	hint := "see the limits of vodrelay's user and the memory of the machine"
 	switch {
 	case errors.Is(err, exec.ErrNotFound), errors.Is(err, fs.ErrNotExist):
-		hint = "install it, or write its full path; for a script, check the program in its first line too"
+		hint = "install it, or write its full path; for a script, check the program in its first line too, and that no line ends as on Windows"
+	case errors.Is(err, fs.ErrPermission) && s.isDirectory():
+		err, hint = syscall.EISDIR, "name the program in it"
 	case errors.Is(err, fs.ErrPermission):
 		hint = "make it executable (chmod +x) for the user that runs vodrelay, on a volume without noexec"
 	case errors.Is(err, syscall.ENOEXEC):
@@ -177,6 +179,14 @@ func (s *Sink) Check(context.Context) error {
 	if err := s.checkDir(); err != nil {
 		return err
 	}
+	if _, err := exec.LookPath(s.program()); err != nil {
+		return s.notStarted(err)
+	}
+	return nil
+}
+
+// program is the command as this process would name it.
+func (s *Sink) program() string {
 	name := s.cfg.Command[0]
 	if filepath.Base(name) != name && !filepath.IsAbs(name) {
 		name = filepath.Join(s.cfg.Dir, name) // as execve does after chdir
@@ -184,10 +194,13 @@ func (s *Sink) Check(context.Context) error {
 			name = "." + string(filepath.Separator) + name
 		}
 	}
-	if _, err := exec.LookPath(name); err != nil {
-		return s.notStarted(err)
-	}
-	return nil
+	return name
+}
+
+// isDirectory reports a command that is one, of which the kernel says that it may not be run.
+func (s *Sink) isDirectory() bool {
+	info, err := os.Stat(s.program())
+	return err == nil && info.IsDir()
 }
 
 // Untested is what Check cannot know.

@@ -157,6 +157,9 @@ func (c Config) columns() ([]column, error) {
 
 // parseURL reads an address. pgx's own error is left out, since it may show a part of a password.
 func parseURL(text string) (*pgxpool.Config, error) {
+	if scheme, _, found := strings.Cut(text, "://"); found && scheme != "postgres" && scheme != "postgresql" && !strings.Contains(scheme, "=") {
+		return nil, errors.New("must begin with postgres://, as in postgres://user@host:5432/database") // pgx would take it for no address at all
+	}
 	config, err := pgxpool.ParseConfig(text)
 	if err != nil || strings.TrimSpace(text) == "" {
 		return nil, errors.New("cannot be read: write postgres://user:password@host:5432/database?sslmode=verify-full, special characters of the password percent-encoded, and check the files that it names")

@@ -63,6 +63,9 @@ func (s *Sink) judge(err error, key string) error {
 	case errors.Is(err, errNoAnswer):
 		return s.fail(errNoAnswer.Error(), err, "see the server's log")
 	}
+	if strings.HasPrefix(err.Error(), "redis: can't parse ") { // the client has no type for it
+		return s.fail("it does not speak Redis's protocol", err, "correct the port in "+target.For(err).Key)
+	}
 	text, hint := target.Explain(err)
 	if !s.cfg.UseTLS && neterr.IsClosed(err) {
 		hint = "see the server's log; if it takes TLS only, set use_tls to true"

@@ -127,7 +127,7 @@ func parseURL(text string) (*url.URL, error) {
 	case !strings.Contains(text, "://"):
 		return nil, fmt.Errorf("url: %q: needs a scheme, write %s", shown, neterr.AddScheme(shown, "https", "https://example.com/vod"))
 	case err != nil:
-		return nil, fmt.Errorf("url: %q: cannot be parsed, write https://host/path with special characters percent-encoded", shown)
+		return nil, fmt.Errorf("url: %q: cannot be parsed: leave out quotes and blanks, and percent-encode special characters", shown)
 	case target.Scheme != "http" && target.Scheme != "https":
 		return nil, fmt.Errorf("url: %q: must start with https:// or http://", shown)
 	case target.Hostname() == "":

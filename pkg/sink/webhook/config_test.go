@@ -24,7 +24,7 @@ func TestValidate(t *testing.T) {
 		`url: "example.com:8080/***": needs a scheme, write https://example.com:8080/***`: func(c *Config) { c.URL = "example.com:8080/x" },
 		`url: "ftp://example.com": must start with https:// or http://`:                   func(c *Config) { c.URL = "ftp://example.com" },
 		`url: "http:///***": has no host, write https://example.com/vod`:                  func(c *Config) { c.URL = "http:///x" },
-		`url: "https://***": cannot be parsed, write https://host/path with special characters percent-encoded`: func(c *Config) {
+		`url: "https://***": cannot be parsed: leave out quotes and blanks, and percent-encode special characters`: func(c *Config) {
 			c.URL = "https://u:s3cret@h:x/?s3cret"
 		},
 		`method: "GET": use POST, PUT or PATCH`:                                          func(c *Config) { c.Method = "GET" },

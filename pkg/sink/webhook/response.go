@@ -3,6 +3,7 @@ package webhook
 import (
 	"fmt"
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -14,11 +15,17 @@ import (
 // maxRetryAfter bounds what an endpoint may ask for: a wrong date must not silence a sink for years.
 const maxRetryAfter = time.Hour
 
-// judge turns an answer into the result of Send.
-func (s *Sink) judge(res *http.Response, now time.Time) error {
+// httpsPort is how servers answer a request without TLS at a port for it: Go's, nginx and Apache, all with 400.
+var httpsPort = regexp.MustCompile(`(?i)HTTP request to an HTTPS server|plain HTTP request was sent to HTTPS port|speaking plain HTTP to an SSL-enabled server port`)
+
+// judge turns an answer, and the beginning of its body, into the result of Send.
+func (s *Sink) judge(res *http.Response, body []byte, now time.Time) error {
 	code := res.StatusCode
 	if code >= 200 && code <= 299 {
 		return nil
+	}
+	if code == http.StatusBadRequest && httpsPort.Match(body) {
+		return retry.WithHint(fmt.Errorf("%s wants TLS", s.origin), "write https:// in url")
 	}
 	err := fmt.Errorf("%s answered %s", s.origin, statusText(code))
 	err = retry.WithHint(err, statusHint(res))

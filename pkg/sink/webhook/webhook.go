@@ -60,6 +60,7 @@ type Sink struct {
 	watch  renew.Watch
 	log    *zap.Logger
 	closed atomic.Bool
+	paged  atomic.Bool // that a web page accepts the events was logged
 
 	// What options say.
 	extensions []event.Attribute
@@ -164,8 +165,10 @@ func (s *Sink) Send(ctx context.Context, e event.Event) error {
 	}
 	res, body, err := s.exchange(ctx, req, cancel) //nolint:bodyclose // exchange reads and closes it
 	if err == nil {
-		if err = s.judge(res, time.Now()); err != nil {
+		if err = s.judge(res, body, time.Now()); err != nil {
 			s.logRefusal(req, res.StatusCode, e.ID, body)
+		} else {
+			s.warnOfPage(res)
 		}
 	}
 	if s.watch.Lasts(err) {
