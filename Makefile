@@ -9,7 +9,7 @@ GOVULNCHECK   := golang.org/x/vuln/cmd/govulncheck@latest
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build package test mutate lint vuln fuzz bench chaos soak microbench demo tidy generate clean
+.PHONY: help build package test mutate model lint vuln fuzz bench chaos soak microbench demo tidy generate clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -28,6 +28,9 @@ test: ## install what tests need (as root on Debian), run every test with the ra
 
 mutate: ## change the code in PACKAGES, one operator at a time, and report what no test notices (an hour for all)
 	$(GO) run ./scripts/mutate $(PACKAGES)
+
+model: ## search everything that the model of the way of an event can do (needs spin and gcc)
+	scripts/model/check
 
 lint: ## run the linters (configuration: .golangci.yml)
 	$(GO) run $(GOLANGCI_LINT) run ./...
