@@ -39,6 +39,12 @@ func TestFullDisk(t *testing.T) {
 	require.Equal(t, byte('\n'), text[len(text)-1], "the torn line is cut off")
 	require.Len(t, lines(t, path), accepted)
 	require.EqualError(t, s.Send(t.Context(), sinktest.Upload(accepted)), failed.Error())
+	check := s.Check(t.Context())
+	require.ErrorIs(t, check, syscall.ENOSPC)
+	require.Contains(t, retry.Hint(check), "free space")
+	left, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Len(t, left, 2, "a check leaves nothing behind")
 
 	require.NoError(t, os.Remove(ballast))
 	for i := range 10 {
