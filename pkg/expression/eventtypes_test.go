@@ -14,6 +14,7 @@ func TestUndocumentedTypes(t *testing.T) {
 		`type == "NewFileUpload"`:                                                         nil,
 		`type == "NewFileUploaded"`:                                                       {upload},
 		`"NewFileUploaded" == type`:                                                       {upload},
+		`"NewFileUploaded" != type and "zz" < type`:                                       {upload},
 		`not (type != "NewFileUploaded") || type == "newfileupload"`:                      {upload, {Text: "newfileupload", Near: "NewFileUpload"}},
 		`type in ["FileDeleted", "NewFileUploaded", "Nonsense", "NewFileUploaded"]`:       {upload, {Text: "Nonsense"}},
 		`type not in ["FileDelete"]`:                                                      {{Text: "FileDelete", Near: "FileDeleted"}},

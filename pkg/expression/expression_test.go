@@ -97,6 +97,21 @@ func TestConditionMatch(t *testing.T) {
 		{`reduce(FileUploadEvent.MetaData.VideoStreamSet, #acc + 1, 0) == 2`, yes, no, no},
 		{`groupBy(FileUploadEvent.MetaData.VideoStreamSet, .Codec)["hevc"][0].Codec == "hevc"`, yes, no, no},
 
+		{`3 in 1..5 and not (9 in 1..5) and "b" in split("a,b", ",")`, yes, yes, yes},
+		{`1 in sub_app_id`, fails, fails, fails},
+		{`2..2 == [2] and 2..1 == []`, yes, yes, yes},
+		{`FileUploadEvent.MediaBasicInfo.TagSet[2] == nil and FileUploadEvent.MediaBasicInfo.TagSet[-3] == nil`, yes, yes, yes},
+		{`uniq([1, 1.0, "a", "a", nil, [1], [1.0]]) == [1, "a", nil, [1]]`, yes, yes, yes},
+		{`flatten([[1, 2], [3, [4]]]) == [1, 2, 3, 4]`, yes, yes, yes},
+		{`fromPairs([["a", sub_app_id]]).a == sub_app_id and fromPairs(toPairs(payload)).FileId == payload.FileId`, yes, yes, yes},
+		{`let pairs = toPairs({"a": sub_app_id}); pairs == [["a", 1500000001.0]] and [["a", 1500000001.0]] == pairs`, yes, yes, yes},
+
+		// objects and lists are equal when all that is in them is
+		{`{"a": 1, "b": [sub_app_id]} == {"b": [1500000001.0], "a": 1.0}`, yes, yes, yes},
+		{`{"a": 1} == {"a": 2} or {"a": 1} == {"a": 1, "b": 2} or {"a": 1} == {"b": 1}`, no, no, no},
+		{`groupBy([1, 2], # % 2) == groupBy([1, 2], # % 2)`, yes, yes, yes},
+		{`groupBy([1, 2], #) == groupBy([1, 3], #) or payload == groupBy([1], #) or [event][0] == groupBy([1], #)`, no, no, no},
+
 		// what is not documented
 		{`payload.MetaData.Duration > 60`, yes, no, no},
 		{`payload.MetaData.No.Such[3].Thing == nil`, yes, yes, yes},
@@ -118,7 +133,12 @@ func TestConditionMatch(t *testing.T) {
 		{`get(payload, "FileId") == "1"`, no, yes, no},
 		{`now() - date(payload.At) > duration("24h")`, no, no, yes},
 
+		{`"an MP4" matches upper(payload.MediaBasicInfo.Type)`, yes, no, no},
+		{`not (payload.x ?? payload.y)`, yes, yes, yes},
+
 		// numbers
+		{`FileUploadEvent.MetaData.Height < 1080 or FileUploadEvent.MetaData.Height > 1080`, no, no, no},
+		{`FileUploadEvent.MetaData.Height <= 1080 and FileUploadEvent.MetaData.Height >= 1080`, yes, no, no},
 		{`FileUploadEvent.MetaData.Size == 9007199254740993`, yes, no, no},
 		{`FileUploadEvent.MetaData.Size == 9007199254740992`, no, no, no},
 		{`FileUploadEvent.MetaData.Size > 9007199254740992`, yes, no, no},
@@ -237,6 +257,7 @@ func TestCompileConditionErrors(t *testing.T) {
 		{"\n ", `the expression is empty`},
 		{`type == "x`, `literal not terminated`},
 		{`(type == "x"`, `unexpected token EOF`},
+		{"true" + strings.Repeat(" ", maxSource-3), `8193 bytes: shorten it to 8192`},
 		{strings.Repeat("(", 9000), `9000 bytes: shorten it`},
 		{"true" + strings.Repeat(" and true", 600), `exceeds maximum allowed nodes`},
 	}
@@ -391,6 +412,14 @@ func TestText(t *testing.T) {
 		require.NoError(t, err, src)
 		require.Equal(t, want, got, src)
 		require.Equal(t, src, x.String())
+	}
+	broken := event.Event{Raw: json.RawMessage("{\"A\":{\"x\":\"\xff\\n\",\"y\":\"\\ud800\"}}")}
+	for src, want := range map[string]string{`payload.x`: "\ufffd\n", `payload.y`: "\ufffd"} {
+		x, err := Compile(src)
+		require.NoError(t, err)
+		got, err := x.Text(t.Context(), broken)
+		require.NoError(t, err)
+		require.Equal(t, want, got, "what is no Unicode costs nothing else")
 	}
 	x, err := Compile(`payload.MediaBasicInfo.Name + 1`)
 	require.NoError(t, err)
