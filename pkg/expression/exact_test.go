@@ -61,6 +61,13 @@ func TestMeter(t *testing.T) {
 	require.Error(t, newMeter(t.Context()).take("x", -1))
 	<-places
 
+	// Reading needs it, too.
+	m = newMeter(t.Context())
+	_, err := decode(m, "x", []byte(`"`+strings.Repeat("x", freeMemory)+`"`))
+	require.NoError(t, err)
+	require.True(t, m.hasPlace)
+	<-places
+
 	// A context is asked at every so many steps.
 	looks := &endsAfter{Context: t.Context(), looks: math.MaxInt}
 	m = newMeter(looks)
