@@ -251,7 +251,7 @@ func TestTheObserverIsTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := &relaytest.Queue{Hold: 5 * time.Second, Latency: 50 * time.Millisecond,
 			OnPull: func(call int) error {
-				if call == 2 {
+				if call == 2 || call == 3 {
 					return errDown
 				}
 				return nil
@@ -266,7 +266,7 @@ func TestTheObserverIsTold(t *testing.T) {
 		q.PublishUploads(160)
 		rec := newRecorder(func(ctx context.Context, _ event.Delivery, call int) error {
 			_ = retry.Sleep(ctx, time.Second)
-			if call == 1 {
+			if call <= 2 {
 				return errDown
 			}
 			return nil
@@ -280,17 +280,17 @@ func TestTheObserverIsTold(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- r.Run(ctx) }()
-		pass(90 * time.Second)
+		pass(2 * time.Minute)
 		cancel()
 		require.NoError(t, <-ended)
 		stats := r.Stats()
 		require.EqualValues(t, stats.Received, w.received)
 		require.EqualValues(t, stats.Received, w.events)
-		require.EqualValues(t, 320, w.received)
-		require.Equal(t, []int{160, 160, 160}, []int{w.settled, w.unsettled, w.confirmed})
-		require.Equal(t, []int{1, 1, 0}, []int{w.failedPulls, w.failedConfirms, w.refused})
+		require.EqualValues(t, 480, w.received)
+		require.Equal(t, []int{160, 320, 160}, []int{w.settled, w.unsettled, w.confirmed})
+		require.Equal(t, []int{2, 1, 0}, []int{w.failedPulls, w.failedConfirms, w.refused})
 		require.EqualValues(t, stats.Pulls, w.pulls+1, "the poll that the stop cancelled is not told")
-		require.Equal(t, 320*time.Second, w.handling)
+		require.Equal(t, 480*time.Second, w.handling)
 		require.Positive(t, w.waitedPull)
 		require.Less(t, w.least, 29*time.Second)
 		require.Greater(t, w.least, 20*time.Second)
