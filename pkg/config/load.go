@@ -1,7 +1,6 @@
 package config
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -152,9 +151,6 @@ func readFile(path string, r *report) map[string]any {
 	}
 	root, wrong := parse(text)
 	switch {
-	case len(bytes.TrimSpace(text)) == 0 && path != os.DevNull: // somebody was about to write it, or a copy failed
-		r.at(place{name: path}, "", "the configuration file is empty: write the configuration into it, or name no file")
-		r.unread = true
 	case wrong != nil:
 		r.at(place{path, wrong.line}, "", wrong.text)
 		r.unread = true

@@ -56,7 +56,7 @@ var reloads = []mistake{
 	{name: "a byte order mark", log: reloaded, make: rewrite(func(s string) string { return "\ufeff" + s }), spares: true},
 	{name: "line ends of Windows", log: reloaded, make: rewrite(func(s string) string { return strings.ReplaceAll(s, "\n", "\r\n") }), spares: true},
 	{name: "UTF-16", log: reloaded, make: rewrite(inUTF16), spares: true},
-	{name: "an empty file", log: refused + `the configuration file is empty: write the configuration into it`, make: rewrite(func(string) string { return "" }), spares: true},
+	{name: "an empty file", log: refused + `sinks: none is configured any more … name the sinks`, make: rewrite(func(string) string { return "" }), spares: true},
 	{name: "a file of comments", log: refused + `sinks: none is configured any more … name the sinks`, make: rewrite(func(s string) string { return "# " + strings.ReplaceAll(strings.TrimSpace(s), "\n", "\n# ") }), spares: true},
 	{name: "the sinks are cut off", log: refused + `sinks: none is configured any more … name the sinks`, make: rewrite(func(s string) string { text, _, _ := strings.Cut(s, "sinks:"); return text }), spares: true},
 	{name: "a file of another program", log: refused + `is not valid YAML`, make: rewrite(func(string) string { return "[Unit]\nDescription=vodrelay\n" }), spares: true},
@@ -99,7 +99,6 @@ var conditions = []mistake{
 // restarts are mistakes that show when the daemon is started again, with its exit code.
 var starts = []mistake{
 	{name: "restart with a typo in a key", says: `(site).ulr: unknown key … did you mean url?`, make: restart("url:", "ulr:"), code: 78},
-	{name: "restart with an empty file", says: "the configuration file is empty: write the configuration into it, or name no file", make: func(w *world) { w.text = ""; w.write(); w.halt(); w.ends("run") }, code: 78},
 	{name: "restart with a misspelled variable", says: `VODRELAY_VOD_RATE_LIMT: unknown variable: did you mean VODRELAY_VOD_RATE_LIMIT?`, make: variable("VODRELAY_VOD_RATE_LIMT=50"), fix: unset, code: 78},
 	{name: "restart with a variable of a wrong type", says: `VODRELAY_RELAY_STOP_GRACE: relay.stop_grace: 5: has no unit: write 5s`, make: variable("VODRELAY_RELAY_STOP_GRACE=5"), fix: unset, code: 78},
 	{name: "restart with a variable for one item", says: `VODRELAY_SINKS_0_URL: unknown variable: set all of it in VODRELAY_SINKS, as JSON or YAML`, make: variable("VODRELAY_SINKS_0_URL=http://127.0.0.1:1"), fix: unset, code: 78},
