@@ -108,8 +108,8 @@ func TestAForeignReaderIsReported(t *testing.T) {
 	require.Less(t, s.LogSize(), cfg.MaxBytes+walKept+(8<<20))
 	require.Len(t, logs.FilterMessageSnippet("stays large").All(), 1)
 	require.ErrorIs(t, s.Put(t.Context(), large(0)), ErrFull, "it stays so")
-	claimed := []event.Parcel(nil)
 	for err = nil; err == nil; written++ { // an attempt to send a parcel makes it grow, too
+		var claimed []event.Parcel
 		if claimed, err = s.Claim(t.Context(), "large", 1, time.Minute); err == nil {
 			require.Len(t, claimed, 1)
 			require.NoError(t, s.Unclaim(t.Context(), claimed[0].Key()))

@@ -8,13 +8,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -121,14 +118,6 @@ func (w *world) start(args ...string) *process {
 	return p
 }
 
-// says runs a command of an operator to its end, with the configuration of run.
-func (w *world) says(args ...string) (code int, stdout, stderr string) {
-	w.t.Helper()
-	p := w.start(append(args, "-c", w.file("vodrelay.yaml"))...)
-	code = p.wait()
-	return code, p.stdout.String(), p.stderr.String()
-}
-
 // process is the program in a process of its own.
 type process struct {
 	t              *testing.T
@@ -170,26 +159,6 @@ func (p *process) peak() int {
 	kB, err := strconv.Atoi(strings.Fields(rest)[0])
 	require.NoError(p.t, err)
 	return kB >> 10
-}
-
-var adminAddress = regexp.MustCompile(`http://(127\.0\.0\.1:\d+)/`)
-
-// get reads a path of the daemon's admin server.
-func (p *process) get(path string) (code int, body string) {
-	p.t.Helper()
-	var address string
-	p.eventually("the admin server is there", func() bool {
-		if found := adminAddress.FindStringSubmatch(p.stderr.String()); found != nil {
-			address = found[1]
-		}
-		return address != ""
-	})
-	resp, err := http.Get("http://" + address + path)
-	require.NoError(p.t, err)
-	defer func() { _ = resp.Body.Close() }()
-	data, err := io.ReadAll(resp.Body)
-	require.NoError(p.t, err)
-	return resp.StatusCode, string(data)
 }
 
 func (p *process) eventually(what string, ok func() bool) {

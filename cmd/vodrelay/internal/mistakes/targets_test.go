@@ -82,7 +82,6 @@ func toFile(w *world) {
 
 // toCommand is a world with a command that writes down the IDs.
 func toCommand(w *world) {
-
 	require.NoError(w.t, os.WriteFile(w.path("command"), []byte(commandText), 0o700))
 	w.add("script", fmt.Sprintf("type: exec, command: [%q], dir: %q", w.path("command"), w.dir), func() map[string]bool {
 		all := map[string]bool{}
