@@ -186,6 +186,13 @@ func interrupt(ctx context.Context, a plan.Action, s server) error {
 
 // powerCut kills all relays at once, judges, and starts them again if it is to.
 func (w *World) powerCut(ctx context.Context, a plan.Action, again bool) error {
+	w.storing.Lock() // what is done to the store may take longer than planned
+	defer w.storing.Unlock()
+	return w.cut(ctx, a, again)
+}
+
+// cut is powerCut. The caller holds storing.
+func (w *World) cut(ctx context.Context, a plan.Action, again bool) error {
 	for _, r := range w.relays {
 		r.mu.Lock()
 		defer r.mu.Unlock()
@@ -284,7 +291,7 @@ func (w *World) reload(ctx context.Context, a plan.Action) error {
 }
 
 func (w *World) reloadOne(r *relay, how string) error {
-	r.wait() // else it begins with what is meant to be refused
+	r.wait() // else it might start with a configuration that is refused
 	switch how {
 	case "refused":
 		if err := r.configure(map[string]any{"sinks": []map[string]any{{"type": "webhook", "name": "site", "url": "no address"}}}); err != nil {
@@ -373,6 +380,8 @@ func (w *World) drainBeside(ctx context.Context, a plan.Action) error {
 
 // disturbStore spoils the store's server or disk for a while.
 func (w *World) disturbStore(ctx context.Context, a plan.Action) error {
+	w.storing.Lock()
+	defer w.storing.Unlock()
 	after := context.WithoutCancel(ctx)
 	if s, ok := w.store.(pgStore); ok {
 		if a.Do != plan.ReadOnly {
@@ -407,7 +416,7 @@ func (w *World) disturbStore(ctx context.Context, a plan.Action) error {
 		return err
 	}
 	pause(ctx, a.For)
-	return w.powerCut(after, plan.Action{At: a.At, Do: plan.PowerCut, How: "to repair the disk"}, true)
+	return w.cut(after, plan.Action{At: a.At, Do: plan.PowerCut, How: "to repair the disk"}, true)
 }
 
 // changeKey has the API take another key. An expired one is refused before the relays can have the new one.

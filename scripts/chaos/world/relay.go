@@ -129,7 +129,6 @@ func (r *relay) configure(extra map[string]any) error {
 
 // reload sends SIGHUP and waits until counter says that it was heard. The caller holds mu.
 func (r *relay) reload(counter *atomic.Int64) {
-	r.wait()
 	before := counter.Load()
 	r.process.signal(syscall.SIGHUP)
 	for end := time.Now().Add(reloadLimit); counter.Load() == before; time.Sleep(20 * time.Millisecond) {

@@ -55,6 +55,7 @@ type World struct {
 
 	reloading sync.Mutex // by one action at a time
 
+	storing sync.Mutex // one disturbs the store at a time
 	reading sync.Mutex // one reads targets and journal at a time
 
 	mu        sync.Mutex
