@@ -125,13 +125,19 @@ func (v *Volume) Fill() error {
 	return file.Close()
 }
 
-// Free gives back what Fill took.
+// Free gives back what Fill took, also where the disk fails later.
 func (v *Volume) Free() error {
 	err := os.Remove(filepath.Join(v.dir, ballast))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
+	} else if err != nil {
+		return err
 	}
-	return err
+	dir, err := os.Open(v.dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
 }
 
 // ReadOnly has the file system find a fault: it goes read-only under the processes that use it, until Repair. It is frozen

@@ -12,6 +12,7 @@ const (
 	Target  = "target"  // a sink, or the way to it, was disturbed: Of names it
 	API     = "api"     // the queue's API, the way to it or the key for it was disturbed
 	Store   = "store"   // the store, its disk or the way to it was disturbed
+	Slow    = "slow"    // the machine itself stood still for a moment
 )
 
 // Deed is something that was done to the world, and may be why an event arrived twice.
@@ -68,6 +69,9 @@ func (l *Ledger) cause(m Moment, s *Sink, a *account, first, again time.Time) st
 	i := slices.IndexFunc(a.leases, func(t time.Time) bool { return t.After(first) && !t.After(again) })
 	if i > 0 && (m.Relays > 1 || done(Stopped, first, again)) && done(API, a.leases[i-1].Add(-moment), a.leases[i]) {
 		return "the confirm was lost, and another relay got the event"
+	}
+	if kept && done(Slow, first.Add(-attempt), again) {
+		return "the machine was overloaded, so that an attempt or a lease ended too early"
 	}
 	return ""
 }

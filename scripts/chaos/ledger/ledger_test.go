@@ -162,6 +162,15 @@ func TestJudge(t *testing.T) {
 		"twice, pulled again by the same":      {moment: stored, want: "duplicate", do: func(h *history) { pulledAgain(h, true) }},
 		"twice, pulled again for no reason":    {moment: Moment{Stored: true, Final: true, Relays: 2}, want: "duplicate", do: func(h *history) { pulledAgain(h, false) }},
 
+		"twice, the machine stood still": {moment: stored, do: func(h *history) {
+			h.Did(Deed{Kind: Slow, Period: Period{at(1), at(2)}})
+			h.arrive(5, "site", 1)
+		}},
+		"twice, the machine stood still later": {moment: stored, want: "duplicate", do: func(h *history) {
+			h.Did(Deed{Kind: Slow, Period: Period{at(6), at(7)}})
+			h.arrive(5, "site", 1)
+		}},
+
 		"a dead letter that the target refuses": {moment: Moment{Stored: true, Final: true, Parcels: []Parcel{{Sink: "site", Raw: body(3), Dead: true, Reason: "422"}}}, do: refused},
 		"a refused event that is nowhere":       {moment: stored, want: "lost", do: refused},
 		"a dead letter without a reason":        {moment: Moment{Stored: true, Final: true, Parcels: []Parcel{{Sink: "site", Raw: body(3), Dead: true}}}, want: "dead", do: refused},

@@ -303,7 +303,8 @@ func (w *World) calm(ctx context.Context) error {
 func (w *World) drainBeside(ctx context.Context, a plan.Action) error {
 	r := w.relays[0]
 	log := w.path("drain-beside.log")
-	p, err := start(log, w.environ(), nil, w.options.Program, "drain", "-c", r.config, "--for", a.For.String(), "-q")
+	// Its address is the relay's, which could not start again as long as the drain had it.
+	p, err := start(log, append(w.environ(), "VODRELAY_ADMIN_LISTEN="), nil, w.options.Program, "drain", "-c", r.config, "--for", a.For.String(), "-q")
 	if err != nil {
 		return err
 	}

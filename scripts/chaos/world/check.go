@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/vodrelay/vodrelay/scripts/chaos/ledger"
@@ -33,6 +34,9 @@ func (w *World) moment(ctx context.Context) (m ledger.Moment, err error) {
 	}
 	_, none := w.store.(noStore)
 	m = ledger.Moment{At: time.Now(), Stored: !none, Parcels: parcels, Queued: c.Ready + c.Leased + c.Pushing, Relays: len(w.relays)}
+	if slices.ContainsFunc(w.plan.Actions, func(a plan.Action) bool { return a.Do == plan.Drain }) {
+		m.Relays++ // a drain beside them is one more
+	}
 	return m, nil
 }
 

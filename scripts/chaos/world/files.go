@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/vodrelay/vodrelay/scripts/chaos/ledger"
@@ -19,7 +21,8 @@ type files struct {
 	name   string
 	world  *World
 	offset map[string]int64
-	first  map[string]time.Time // when the n-th line of one content was seen first
+	count  map[string]int       // of the lines of one content in one file
+	first  map[string]time.Time // when the n-th of them was seen first
 }
 
 func (t *files) settings(r *relay) map[string]any { return map[string]any{"path": t.path(r)} }
@@ -39,12 +42,12 @@ func (t *files) read(_ context.Context, l *ledger.Ledger, rest bool) error {
 		path, from := t.path(r), t.offset[t.path(r)]
 		if rest {
 			from = 0
+			maps.DeleteFunc(t.count, func(key string, _ int) bool { return strings.HasPrefix(key, path+" ") })
 		}
 		text, err := readFrom(path, from)
 		if err != nil {
 			return err
 		}
-		count := map[[sha256.Size]byte]int{}
 		for line := range bytes.Lines(text) {
 			if !bytes.HasSuffix(line, []byte("\n")) {
 				break
@@ -54,14 +57,9 @@ func (t *files) read(_ context.Context, l *ledger.Ledger, rest bool) error {
 			if !json.Valid(line) {
 				continue // a kill cut it off, and it was never accepted; vodrelay begins a new one behind it
 			}
-			sum := sha256.Sum256(line)
-			key := fmt.Sprintf("%d %x", r.number, sum)
-			if rest {
-				count[sum]++
-				key += fmt.Sprint(" ", count[sum])
-			} else {
-				key += " 1"
-			}
+			key := fmt.Sprintf("%s %x", path, sha256.Sum256(line))
+			t.count[key]++
+			key = fmt.Sprint(key, " ", t.count[key])
 			if t.first[key].IsZero() {
 				t.first[key] = time.Now()
 			}

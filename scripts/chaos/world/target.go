@@ -49,7 +49,7 @@ func (w *World) newTarget(ctx context.Context, s plan.Sink) (target, error) {
 		r, err := servers.NewRedis(ctx)
 		return &stream{Redis: r, name: s.Name, after: "-"}, err
 	case "file":
-		return &files{name: s.Name, world: w, offset: map[string]int64{}, first: map[string]time.Time{}}, nil
+		return &files{name: s.Name, world: w, offset: map[string]int64{}, count: map[string]int{}, first: map[string]time.Time{}}, nil
 	}
 	return nil, fmt.Errorf("no target of the type %s", s.Type)
 }

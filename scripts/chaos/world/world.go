@@ -89,6 +89,9 @@ func Run(ctx context.Context, p plan.World, o Options) (r Result, err error) {
 	if err := w.build(ctx); err != nil {
 		return r, err
 	}
+	watching, stop := context.WithCancel(ctx)
+	w.watching.Go(func() { w.watchMachine(watching) })
+	defer stop()
 	if err := w.live(ctx); err != nil {
 		return r, err
 	}
@@ -99,14 +102,16 @@ func Run(ctx context.Context, p plan.World, o Options) (r Result, err error) {
 
 func (w *World) path(name string) string { return filepath.Join(w.dir, name) }
 
-const diskSize = 256 << 20
-
 // makeDisk makes the disk for what relays write, or a directory.
 func (w *World) makeDisk(ctx context.Context) (err error) {
 	if !w.plan.Disk {
 		return os.Mkdir(w.path("disk"), 0o700)
 	}
-	w.volume, err = disk.New(ctx, w.path("disk"), diskSize)
+	size := int64(256 << 20)
+	if w.options.Short {
+		size = 64 << 20
+	}
+	w.volume, err = disk.New(ctx, w.path("disk"), size)
 	return err
 }
 
@@ -225,6 +230,19 @@ func (w *World) look(ctx context.Context) error {
 		pause(ctx, 500*time.Millisecond)
 	}
 	return nil
+}
+
+// watchMachine notes when this machine is so busy that a process stands still for a moment: timeouts may then end what
+// nothing else disturbs.
+func (w *World) watchMachine(ctx context.Context) {
+	const every, late = 50 * time.Millisecond, 250 * time.Millisecond
+	for ctx.Err() == nil {
+		before := time.Now()
+		pause(ctx, every)
+		if now := time.Now(); now.Sub(before) > every+late {
+			w.did(ledger.Slow, "", "the machine is overloaded", before, now)
+		}
+	}
 }
 
 // glance enters what is new, as far as the targets are up.

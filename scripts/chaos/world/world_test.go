@@ -68,7 +68,7 @@ func TestFilesAreReadAsTheyAreAtRest(t *testing.T) {
 	w := newTest(t)
 	r := &relay{world: w}
 	w.relays = append(w.relays, r)
-	f := &files{name: "file", world: w, offset: map[string]int64{}, first: map[string]time.Time{}}
+	f := &files{name: "file", world: w, offset: map[string]int64{}, count: map[string]int{}, first: map[string]time.Time{}}
 	line := func(serial int) string { return fmt.Sprintf(`{"a":"%s"}`, ledger.Mark(serial)) }
 	for serial := 1; serial <= 3; serial++ {
 		w.ledger.Publish(ledger.Event{Serial: serial, Body: []byte(line(serial))})
