@@ -56,7 +56,7 @@ func (p *program) demo(ctx context.Context, count int) (err error) {
 		return err
 	}
 	defer func() { _ = log.Sync() }() // nobody is left to be told
-	ctx, unwatch := untilSignal(ctx, log.Logger, func() {})
+	ctx, unwatch := untilSignal(ctx, log.Logger, func(context.Context) {})
 	defer unwatch()
 	ctx, cancel := context.WithTimeoutCause(ctx, demoTime, errors.New("the demo did not end within a minute"))
 	defer cancel()

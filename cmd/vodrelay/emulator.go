@@ -105,7 +105,7 @@ one answer, and --variant another one:
 				"  export TENCENTCLOUD_SECRET_ID=%s TENCENTCLOUD_SECRET_KEY=%s\n"+
 				"  export VODRELAY_VOD_ENDPOINT=%s VODRELAY_VOD_SUB_APP_IDS=%d\n"+
 				"  vodrelay run\n\n", url, url, emulator.DefaultSecretID, emulator.DefaultSecretKey, url, subAppID)
-			ctx, unwatch := untilSignal(cmd.Context(), log.Logger, func() {})
+			ctx, unwatch := untilSignal(cmd.Context(), log.Logger, func(context.Context) {})
 			defer unwatch()
 			return serveEmulator(ctx, server, listener, log.Logger, subAppID, perSecond, generation)
 		},

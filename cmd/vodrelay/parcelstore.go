@@ -36,7 +36,7 @@ func (p *program) withParcels(cmd *cobra.Command, f func(context.Context, *confi
 	if err != nil {
 		return err
 	}
-	ctx, unwatch := untilSignal(cmd.Context(), zap.NewNop(), func() {})
+	ctx, unwatch := untilSignal(cmd.Context(), zap.NewNop(), func(context.Context) {})
 	defer unwatch()
 	daemon, err := app.Daemon(ctx, cfg)
 	switch {
@@ -54,7 +54,7 @@ func (p *program) withStore(cmd *cobra.Command, f func(context.Context, *config.
 	if err != nil {
 		return err
 	}
-	ctx, unwatch := untilSignal(cmd.Context(), zap.NewNop(), func() {})
+	ctx, unwatch := untilSignal(cmd.Context(), zap.NewNop(), func(context.Context) {})
 	defer unwatch()
 	return openStore(ctx, cfg, func(s *store.Store) error { return f(ctx, cfg, s) })
 }

@@ -91,6 +91,23 @@ func TestSIGHUPReopensTheFile(t *testing.T) {
 	require.Len(t, idsOfLines(t, fresh), 50)
 }
 
+// A reload that is asked for while the relay starts is not lost: what it is to read may have been written after the
+// relay had read its configuration.
+func TestSIGHUPAtTheStartReloads(t *testing.T) {
+	t.Parallel()
+	_, environ := startEmulator(t, emulator.Options{})
+	for range 8 { // the time between the first line of the log and the end of the start is short
+		p := start(t, fileSink(environ, filepath.Join(t.TempDir(), "events.jsonl")), "run")
+		for end := time.Now().Add(20 * time.Second); !strings.Contains(p.stderr.String(), "starting") && time.Now().Before(end); {
+			time.Sleep(100 * time.Microsecond)
+		}
+		p.signal(syscall.SIGHUP)
+		eventually(t, "it reloads", func() bool { return strings.Contains(p.stderr.String(), "configuration reloaded") })
+		p.signal(syscall.SIGTERM)
+		require.Zero(t, p.wait())
+	}
+}
+
 func TestSIGKILLUnderLoadLosesNothing(t *testing.T) {
 	t.Parallel()
 	cloud, environ := startEmulator(t, emulator.Options{Latency: 5 * time.Millisecond, Lease: 2 * time.Second})

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"sync"
-	"sync/atomic"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
@@ -39,11 +38,14 @@ Without sinks in the configuration, events are printed, one JSON object a line.`
 			if err != nil {
 				return err
 			}
-			var systemd atomic.Pointer[supervisor] // nil: not running yet
-			hangup := func(a *app.App, log *zap.Logger) {
-				reopen(a, log)
-				if s := systemd.Load(); s != nil {
+			systemd := make(chan *supervisor, 1)
+			hangup := func(ctx context.Context, a *app.App, log *zap.Logger) {
+				reopen(ctx, a, log)
+				select { // at the start it waits: the configuration may be newer than the one that was read
+				case s := <-systemd:
+					systemd <- s
 					_ = s.Reload(func() error { return p.reload(cmd, a, log) }) // it has told
+				case <-ctx.Done():
 				}
 			}
 			return p.withApp(cmd.Context(), cfg, hangup, func(ctx context.Context, a *app.App, log *app.Log) error {
@@ -52,7 +54,7 @@ Without sinks in the configuration, events are printed, one JSON object a line.`
 					return fatal(err)
 				}
 				s := newSupervisor(log.Logger, a.Alive, statusLine(a.Stats, a.Depth, a.StoreErr))
-				systemd.Store(s)
+				systemd <- s
 				telling, cancel := context.WithCancel(ctx)
 				var told sync.WaitGroup
 				told.Go(func() { s.Run(telling) })
@@ -85,8 +87,8 @@ func (p *program) reload(cmd *cobra.Command, a *app.App, log *zap.Logger) error 
 }
 
 // withApp builds the program from cfg, runs f with it until a signal, and closes it. hangup is called on
-// SIGHUP, once the program is built.
-func (p *program) withApp(ctx context.Context, cfg *config.Config, hangup func(*app.App, *zap.Logger), f func(context.Context, *app.App, *app.Log) error) (err error) {
+// SIGHUP, for one that came earlier once the program is built, and returns when its context is done.
+func (p *program) withApp(ctx context.Context, cfg *config.Config, hangup func(context.Context, *app.App, *zap.Logger), f func(context.Context, *app.App, *app.Log) error) (err error) {
 	log, err := app.NewLogger(cfg.Log, p.stderr)
 	if err != nil {
 		return &exitError{exitConfig, err}
@@ -98,10 +100,13 @@ func (p *program) withApp(ctx context.Context, cfg *config.Config, hangup func(*
 		return err
 	}
 	defer restore()
-	var built atomic.Pointer[app.App]
-	ctx, unwatch := untilSignal(ctx, log.Logger, func() {
-		if a := built.Load(); a != nil {
-			hangup(a, log.Logger)
+	built := make(chan *app.App, 1)
+	ctx, unwatch := untilSignal(ctx, log.Logger, func(ctx context.Context) {
+		select {
+		case a := <-built:
+			built <- a
+			hangup(ctx, a, log.Logger)
+		case <-ctx.Done():
 		}
 	})
 	defer unwatch() // last, so that a second signal also ends a close that hangs
@@ -112,7 +117,7 @@ func (p *program) withApp(ctx context.Context, cfg *config.Config, hangup func(*
 		}
 		return &exitError{exitConfig, err}
 	}
-	built.Store(a)
+	built <- a
 	defer func() {
 		if err := a.Close(context.WithoutCancel(ctx)); err != nil {
 			log.Warn("not everything could be closed in order; no event is lost: what was not accepted is stored, or comes again", zap.Error(err))
@@ -122,7 +127,7 @@ func (p *program) withApp(ctx context.Context, cfg *config.Config, hangup func(*
 }
 
 // reopen makes a write its files anew.
-func reopen(a *app.App, log *zap.Logger) {
+func reopen(_ context.Context, a *app.App, log *zap.Logger) {
 	if err := a.Reopen(); err != nil {
 		log.Error("cannot reopen the files", zap.Error(err), zap.String("hint", retry.Hint(err)))
 		return

@@ -78,7 +78,7 @@ Exit codes: 0 all were accepted, 1 some were not`,
 				return err
 			}
 			defer func() { _ = log.Sync() }() // nobody is left to be told
-			ctx, unwatch := untilSignal(cmd.Context(), log.Logger, func() {})
+			ctx, unwatch := untilSignal(cmd.Context(), log.Logger, func(context.Context) {})
 			defer unwatch()
 			s.said = log
 			failed := s.run(ctx, in)

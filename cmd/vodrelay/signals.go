@@ -39,9 +39,9 @@ var errStopped = errors.New("stopped by a signal")
 // untilSignal returns a context that SIGINT or SIGTERM ends. A further one, oneSignal later or more, ends the
 // process at once, and so does a stop that takes longer than it may; every event that was not confirmed comes
 // back. SIGQUIT and SIGABRT, which systemd's watchdog sends, end it with the stacks of all goroutines. log must not
-// block, and has its lines out before any such end. reopen is called on SIGHUP, one call at a time. The returned function
-// ends the watching.
-func untilSignal(ctx context.Context, log *zap.Logger, reopen func()) (context.Context, func()) {
+// block, and has its lines out before any such end. reopen is called on SIGHUP, one call at a time, and
+// returns when its context is done. The returned function ends the watching.
+func untilSignal(ctx context.Context, log *zap.Logger, reopen func(context.Context)) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	stops := make(chan os.Signal, 2)
 	signal.Notify(stops, syscall.SIGINT, syscall.SIGTERM)
@@ -56,6 +56,7 @@ func untilSignal(ctx context.Context, log *zap.Logger, reopen func()) (context.C
 		}
 	})
 	hangups := make(chan os.Signal, 1)
+	reopening, over := context.WithCancel(ctx)
 	signal.Notify(hangups, syscall.SIGHUP)
 	endHangups := watch(func(done <-chan struct{}) { // on its own: a reopen that takes long must not hold up a stop
 		for {
@@ -63,12 +64,13 @@ func untilSignal(ctx context.Context, log *zap.Logger, reopen func()) (context.C
 			case <-done:
 				return
 			case <-hangups:
-				reopen()
+				reopen(reopening)
 			}
 		}
 	})
 	return ctx, func() {
 		signal.Stop(hangups)
+		over()
 		select { // while a signal still ends the process
 		case <-endHangups():
 		case <-time.After(reopenTime):
