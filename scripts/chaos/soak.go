@@ -51,10 +51,10 @@ func (s settings) soak(ctx context.Context, p plan.Plan, o world.Options) ([]res
 		})
 	}
 	running.Wait()
-	if err := errors.Join(errs...); err != nil {
-		return results, err
-	}
-	verdicts, err := watch.Judge()
+	err := errors.Join(errs...)
+	verdicts, short := watch.Judge()
+	_ = gauge.Table(os.Stdout, verdicts) // also where the rest failed
+	err = errors.Join(err, short)
 	if err == nil {
 		err = watch.Plot(plotFile)
 	}
