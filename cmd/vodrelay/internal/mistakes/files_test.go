@@ -47,7 +47,7 @@ func onVolume(w *world) {
 // mount makes a directory a small file system of its own.
 func (w *world) mount(name string) {
 	w.t.Helper()
-	if err := syscall.Mount("tmpfs", w.path(name), "tmpfs", 0, "size=4m"); err != nil {
+	if err := syscall.Mount("tmpfs", w.path(name), "tmpfs", 0, "size=24m"); err != nil {
 		w.t.Skipf("NOT TESTED: cannot mount a tmpfs (run as root): %v", err)
 	}
 	w.t.Cleanup(func() { require.NoError(w.t, syscall.Unmount(w.path(name), syscall.MNT_DETACH)) })
@@ -57,7 +57,7 @@ func (w *world) mount(name string) {
 // fill leaves no room on the volume at a directory.
 func fill(name string) action {
 	return func(w *world) {
-		err := os.WriteFile(w.path(name+"/ballast"), make([]byte, 8<<20), 0o600)
+		err := os.WriteFile(w.path(name+"/ballast"), make([]byte, 32<<20), 0o600)
 		require.ErrorIs(w.t, err, syscall.ENOSPC)
 	}
 }

@@ -3,6 +3,7 @@
 package mistakes
 
 import (
+	"flag"
 	"fmt"
 	"net/http"
 	"os"
@@ -50,7 +51,15 @@ type action func(w *world)
 // batch is how many events come before the mistake, after it and after the correction.
 const batch = 3
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// atOnce is how many entries play at a time: they wait most of it.
+const atOnce = "12"
+
+func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", atOnce); err != nil {
+		panic(err)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // tables are all entries.
 var tables = [][]mistake{cloud, reloads, conditions, starts, webhooks, files, scripts, brokers, rows, stores, commands, parcels, callbacks}
@@ -95,11 +104,15 @@ func (m mistake) play(t *testing.T, shared *servers) {
 		w.eventually(fmt.Sprintf("/status shows %q", m.shows), func() bool { return slices.ContainsFunc(w.troubles(), func(s string) bool { return fits(s, m.shows) }) })
 	}
 	w.misses = m.misses
-	if w.notPulled && m.misses != nil {
+	switch { // what is lost is lost before the correction
+	case m.misses == nil:
+	case w.notPulled:
 		w.eventually("VOD posts no more", func() bool {
 			c := w.cloud.Counts()
 			return int(c.Acknowledged+c.GivenUp) == len(w.published)
 		})
+	default:
+		w.confirmed()
 	}
 	if m.spares {
 		w.delivered("what came after the mistake")
