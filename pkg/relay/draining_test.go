@@ -91,7 +91,7 @@ func TestDrainWorksOffTheStore(t *testing.T) {
 	bubble(t, "a probe that is refused says nothing: the next one is tried", func(t *testing.T) {
 		store, site, q := &relaytest.Parcels{}, &sink{}, upload(0)
 		put(t, store, 200, "site")
-		back, refused := time.Now().Add(15*time.Second), atomic.Bool{}
+		back, refused := time.Now().Add(10*time.Second), atomic.Bool{} // when the queue is empty, after two polls
 		site.answer = func(context.Context, event.Event) error {
 			switch {
 			case time.Now().Before(back):
