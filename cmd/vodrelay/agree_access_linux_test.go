@@ -14,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/vodrelay/vodrelay/cmd/vodrelay/internal/programtest"
 	"github.com/vodrelay/vodrelay/pkg/emulator"
 )
 
@@ -154,7 +155,7 @@ var brokenKeys = []broken{
 	{"no right to read the mode", 0, deniedTo(emulator.ActionDescribeEventConfig, "UnauthorizedOperation"), warned, "vod:DescribeEventConfig"},
 	{"no right to read the state", 0, deniedTo(emulator.ActionDescribeEventsState, "UnauthorizedOperation"), warned, "vod:DescribeEventsState"},
 	{"endpoint where nobody is", 0, func(t *testing.T, s *setup) string {
-		s.set("VODRELAY_VOD_ENDPOINT=http://" + freeAddress(t))
+		s.set("VODRELAY_VOD_ENDPOINT=http://" + programtest.FreeAddress(t))
 		return ""
 	}, passing, "connection refused"},
 	{"clock that is right", 0, func(*testing.T, *setup) string { return "" }, fine, "of the server's"},

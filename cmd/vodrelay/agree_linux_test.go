@@ -17,6 +17,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/vodrelay/vodrelay/cmd/vodrelay/internal/programtest"
 	"github.com/vodrelay/vodrelay/pkg/app"
 	"github.com/vodrelay/vodrelay/pkg/emulator"
 	"github.com/vodrelay/vodrelay/pkg/store/pgtest"
@@ -171,8 +172,7 @@ func staged(t *testing.T, user uint32, configuration string) (begin func(environ
 	dir := openDir(t)
 	config := filepath.Join(dir, "vodrelay.yaml")
 	require.NoError(t, os.WriteFile(config, []byte(configuration), 0o644))
-	program, err := binary()
-	require.NoError(t, err)
+	program := programtest.Path(t)
 	if other {
 		data, err := os.ReadFile(program)
 		require.NoError(t, err)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/vodrelay/vodrelay/cmd/vodrelay/internal/programtest"
 	"github.com/vodrelay/vodrelay/pkg/store/pgtest"
 )
 
@@ -66,7 +67,7 @@ var brokenSinks = []broken{
 	{"webhook that asks for a login", 0, webhookTo(http.StatusUnauthorized), warned, "401"},
 	{"webhook that leads elsewhere", 0, webhookTo(http.StatusFound), warned, "302"},
 	{"webhook where nobody is", 0, func(t *testing.T, _ *setup) string {
-		return fmt.Sprintf("sinks: [{type: webhook, url: %q, retry: {max_attempts: 1}}]\n", "http://"+freeAddress(t))
+		return fmt.Sprintf("sinks: [{type: webhook, url: %q, retry: {max_attempts: 1}}]\n", "http://"+programtest.FreeAddress(t))
 	}, passing, "connection refused"},
 	{"webhook secret of another owner", nobody, func(t *testing.T, _ *setup) string {
 		path := filepath.Join(openDir(t), "secret")
@@ -104,16 +105,16 @@ var brokenSinks = []broken{
 		return rowsTo(bouncerBefore(t, s.postgres(), "transaction", database))
 	}, fine, "constraints and triggers"},
 	{"Kafka where nobody is", 0, func(t *testing.T, _ *setup) string {
-		return fmt.Sprintf("sinks: [{type: kafka, brokers: [%q], topic: t, retry: {max_attempts: 1}}]\n", freeAddress(t))
+		return fmt.Sprintf("sinks: [{type: kafka, brokers: [%q], topic: t, retry: {max_attempts: 1}}]\n", programtest.FreeAddress(t))
 	}, passing, "connection refused"},
 	{"NATS where nobody is", 0, func(t *testing.T, _ *setup) string {
-		return fmt.Sprintf("sinks: [{type: nats, servers: [%q], subject: s, retry: {max_attempts: 1}}]\n", "nats://"+freeAddress(t))
+		return fmt.Sprintf("sinks: [{type: nats, servers: [%q], subject: s, retry: {max_attempts: 1}}]\n", "nats://"+programtest.FreeAddress(t))
 	}, passing, "refused"},
 	{"Redis where nobody is", 0, func(t *testing.T, _ *setup) string {
-		return fmt.Sprintf("sinks: [{type: redis, addresses: [%q], key: k, retry: {max_attempts: 1}}]\n", freeAddress(t))
+		return fmt.Sprintf("sinks: [{type: redis, addresses: [%q], key: k, retry: {max_attempts: 1}}]\n", programtest.FreeAddress(t))
 	}, passing, "connection refused"},
 	{"RabbitMQ where nobody is", 0, func(t *testing.T, _ *setup) string {
-		return fmt.Sprintf("sinks: [{type: rabbitmq, addresses: [%q], username: u, password: p, exchange: e, retry: {max_attempts: 1}}]\n", freeAddress(t))
+		return fmt.Sprintf("sinks: [{type: rabbitmq, addresses: [%q], username: u, password: p, exchange: e, retry: {max_attempts: 1}}]\n", programtest.FreeAddress(t))
 	}, passing, "connection refused"},
 }
 

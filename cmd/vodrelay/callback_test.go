@@ -16,6 +16,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/vodrelay/vodrelay/cmd/vodrelay/internal/programtest"
 	"github.com/vodrelay/vodrelay/pkg/emulator"
 )
 
@@ -24,7 +25,7 @@ func TestCallbackThroughKillsLosesNothing(t *testing.T) {
 	t.Parallel()
 	_, environ := startEmulator(t, emulator.Options{})
 	dir := t.TempDir()
-	out, listen := filepath.Join(dir, "events.jsonl"), freeAddress(t)
+	out, listen := filepath.Join(dir, "events.jsonl"), programtest.FreeAddress(t)
 	configuration := fmt.Sprintf("sources: [callback]\ncallback: {listen: %q, path: /vod, sign_key: abc123}\nstore: {path: %s}\nsinks: [{type: file, path: %s}]\n",
 		listen, filepath.Join(dir, "s.db"), out)
 	environ = slices.DeleteFunc(environ, func(v string) bool { return strings.HasPrefix(v, "TENCENTCLOUD_") }) // it needs none
@@ -87,7 +88,7 @@ func TestMoveFromPushToPull(t *testing.T) {
 }
 
 func moveFromPushToPull(t *testing.T, variant string) {
-	listen := freeAddress(t)
+	listen := programtest.FreeAddress(t)
 	opts := emulator.Options{Mode: "PUSH", NotificationURL: "http://" + listen + "/", SignKey: "abc123", ModeDelay: 2 * time.Second}
 	require.NoError(t, opts.Choose(variant))
 	cloud, environ := startEmulator(t, opts)
@@ -165,7 +166,7 @@ func TestANotificationWithoutEventTypeComesEitherWay(t *testing.T) {
 	t.Parallel()
 	const content = `{"FileUploadEvent":{"FileId":"5285890784273533167","MediaBasicInfo":{"Name":"Animal World"}}}`
 	cloud, environ := startEmulator(t, emulator.Options{})
-	listen, dir := freeAddress(t), t.TempDir()
+	listen, dir := programtest.FreeAddress(t), t.TempDir()
 	out := filepath.Join(dir, "events.jsonl")
 	d := startDaemon(t, environ, fmt.Sprintf("sources: [pull, callback]\ncallback: {listen: %q}\nstore: {path: %q}\nsinks: [{type: file, path: %q, format: cloudevents}]\n",
 		listen, filepath.Join(dir, "s.db"), out))

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -15,37 +14,16 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/vodrelay/vodrelay/cmd/vodrelay/internal/programtest"
 	"github.com/vodrelay/vodrelay/pkg/admin"
 	"github.com/vodrelay/vodrelay/pkg/emulator"
 )
-
-// given are the addresses that freeAddress has returned.
-var given sync.Map
-
-// freeAddress is one that nobody listens on, and that nobody gets by chance before it is used: its port is below those
-// that the system gives to connections (net.ipv4.ip_local_port_range), of which some tests make thousands.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	for range 1000 {
-		address := fmt.Sprintf("127.0.0.1:%d", 10_000+rand.N(20_000))
-		if _, taken := given.LoadOrStore(address, true); taken {
-			continue
-		}
-		if l, err := net.Listen("tcp", address); err == nil {
-			require.NoError(t, l.Close())
-			return address
-		}
-	}
-	require.Fail(t, "no address is free")
-	return ""
-}
 
 // running is a vodrelay with a configuration file of its own.
 type running struct {
@@ -83,7 +61,7 @@ func startDaemonWith(t *testing.T, environ []string, configuration string, chang
 func configured(t *testing.T, environ []string, configuration string) *running {
 	t.Helper()
 	environ = slices.DeleteFunc(environ, func(s string) bool { return strings.HasPrefix(s, "VODRELAY_ADMIN_LISTEN=") })
-	d := &running{address: freeAddress(t), path: filepath.Join(t.TempDir(), "vodrelay.yaml"), environ: environ}
+	d := &running{address: programtest.FreeAddress(t), path: filepath.Join(t.TempDir(), "vodrelay.yaml"), environ: environ}
 	d.configure(t, configuration)
 	return d
 }
@@ -292,7 +270,7 @@ func TestReadinessFollowsTheRelay(t *testing.T) {
 func TestATimeoutCoversTheWaitForTheStore(t *testing.T) {
 	t.Parallel()
 	_, environ := startEmulator(t, emulator.Options{})
-	environ = append(environ, "VODRELAY_STORE_DRIVER=postgres", "VODRELAY_STORE_URL=postgres://u@"+freeAddress(t)+"/d")
+	environ = append(environ, "VODRELAY_STORE_DRIVER=postgres", "VODRELAY_STORE_URL=postgres://u@"+programtest.FreeAddress(t)+"/d")
 	code, _, log := command(t, environ, "drain", "--for", "1s")
 	require.Equal(t, exitLeft, code)
 	require.Contains(t, log, "stopped as --for says")

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kfake"
 
+	"github.com/vodrelay/vodrelay/cmd/vodrelay/internal/programtest"
 	"github.com/vodrelay/vodrelay/pkg/app"
 	"github.com/vodrelay/vodrelay/pkg/emulator"
 )
@@ -30,7 +31,7 @@ func (e elsewhere) Addr() net.Addr { return e.addr }
 // check goes there, and run says the same: what was dialled, who named it, and what to correct.
 func TestTheAddressThatFailedIsNamed(t *testing.T) {
 	t.Parallel()
-	dead, err := net.ResolveTCPAddr("tcp", freeAddress(t))
+	dead, err := net.ResolveTCPAddr("tcp", programtest.FreeAddress(t))
 	require.NoError(t, err)
 	var configuredAt string
 	brokers, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(3, "vod-events"),

@@ -14,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/vodrelay/vodrelay/cmd/vodrelay/internal/programtest"
 	"github.com/vodrelay/vodrelay/pkg/emulator"
 )
 
@@ -27,11 +28,10 @@ func TestASlowReaderOfParcelsExport(t *testing.T) {
 	cloud.Publish(testApp, emulator.GenerateUploads(events, 1)...)
 	eventually(t, "all are stored", func() bool { return cloud.Counts().Confirmed == events })
 
-	program, err := binary()
-	require.NoError(t, err)
+	program := programtest.Path(t)
 	export := exec.Command(program, "parcels", "export", "-c", d.path)
 	export.Env = d.environ
-	var log lockedBuffer
+	var log programtest.Buffer
 	export.Stderr = &log
 	pipe, err := export.StdoutPipe()
 	require.NoError(t, err)

@@ -5,19 +5,15 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"runtime"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
+	"github.com/vodrelay/vodrelay/cmd/vodrelay/internal/programtest"
 	"github.com/vodrelay/vodrelay/pkg/emulator"
 	"github.com/vodrelay/vodrelay/pkg/event"
 )
@@ -27,59 +23,17 @@ const (
 	patient = 30 * time.Second // what a step of a test may take on a busy machine
 )
 
-// inherited is the environment before any test changed it: with another HOME, Go's build cache would be empty.
-var inherited = os.Environ()
-
-// binary is the program as a user builds it, made once for all tests that need a process of their own.
-var binary = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "vodrelay-test")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "vodrelay")
-	if runtime.GOOS == "windows" {
-		path += ".exe"
-	}
-	build := exec.Command("go", "build", "-o", path, ".")
-	build.Env = inherited
-	out, err := build.CombinedOutput()
-	if err != nil {
-		return "", errors.New(string(out))
-	}
-	return path, nil
-})
-
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if path, err := binary(); err == nil {
-		_ = os.RemoveAll(filepath.Dir(path))
-	}
-	if code == 0 {
-		if err := goleak.Find(); err != nil {
-			_, _ = os.Stderr.WriteString(err.Error())
-			code = 1
-		}
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { programtest.Main(m) }
 
 // startEmulator serves a VOD event API on this machine and returns the environment to relay from it.
 func startEmulator(t *testing.T, opts emulator.Options) (*emulator.Server, []string) {
 	t.Helper()
-	server := emulator.New(opts)
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	ended := make(chan error, 1)
-	go func() { ended <- server.Serve(listener) }()
-	t.Cleanup(func() {
-		server.Close()
-		require.NoError(t, <-ended)
-	})
+	server, url := programtest.Emulator(t, opts)
 	return server, []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(),
 		"TENCENTCLOUD_SECRET_ID=" + emulator.DefaultSecretID,
 		"TENCENTCLOUD_SECRET_KEY=" + emulator.DefaultSecretKey,
-		"VODRELAY_VOD_ENDPOINT=http://" + listener.Addr().String(),
+		"VODRELAY_VOD_ENDPOINT=" + url,
 		"VODRELAY_VOD_SUB_APP_IDS=1500000001",
 		"VODRELAY_ADMIN_LISTEN=127.0.0.1:0", // several run at a time
 	}
@@ -121,8 +75,8 @@ func command(t *testing.T, environ []string, args ...string) (code int, stdout, 
 type process struct {
 	t      *testing.T
 	cmd    *exec.Cmd
-	stdout *lockedBuffer
-	stderr *lockedBuffer
+	stdout *programtest.Buffer
+	stderr *programtest.Buffer
 }
 
 func start(t *testing.T, environ []string, args ...string) *process {
@@ -139,8 +93,7 @@ func startAt(t *testing.T, stdin io.Reader, environ []string, args ...string) *p
 // startWith is start of a process that change has changed before.
 func startWith(t *testing.T, environ []string, change func(*exec.Cmd), args ...string) *process {
 	t.Helper()
-	path, err := binary()
-	require.NoError(t, err)
+	path := programtest.Path(t)
 	cmd := exec.Command(path, args...)
 	change(cmd)
 	return startCommand(t, environ, cmd)
@@ -148,7 +101,7 @@ func startWith(t *testing.T, environ []string, change func(*exec.Cmd), args ...s
 
 func startCommand(t *testing.T, environ []string, cmd *exec.Cmd) *process {
 	t.Helper()
-	p := &process{t: t, cmd: cmd, stdout: &lockedBuffer{}, stderr: &lockedBuffer{}}
+	p := &process{t: t, cmd: cmd, stdout: &programtest.Buffer{}, stderr: &programtest.Buffer{}}
 	p.cmd.Env = environ
 	if p.cmd.Dir == "" {
 		p.cmd.Dir = t.TempDir()
@@ -207,22 +160,3 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	require.Eventually(t, ok, patient, 10*time.Millisecond, what)
 }
-
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
-}
-
-var _ io.Writer = (*lockedBuffer)(nil)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/vodrelay/vodrelay/cmd/vodrelay/internal/programtest"
 	"github.com/vodrelay/vodrelay/pkg/emulator"
 )
 
@@ -157,13 +158,12 @@ func TestAReaderThatLeavesStopsTheConfirms(t *testing.T) {
 	t.Parallel()
 	cloud, environ := startEmulator(t, emulator.Options{Hold: 100 * time.Millisecond})
 	cloud.Publish(testApp, emulator.GenerateUploads(3000, 1)...)
-	path, err := binary()
-	require.NoError(t, err)
+	path := programtest.Path(t)
 	cmd := exec.Command(path, "drain", "--quiet-for", "0")
 	cmd.Env = environ
 	pipe, err := cmd.StdoutPipe()
 	require.NoError(t, err)
-	var stderr lockedBuffer
+	var stderr programtest.Buffer
 	cmd.Stderr = &stderr
 	require.NoError(t, cmd.Start())
 	reader := bufio.NewReader(pipe)

@@ -19,6 +19,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/vodrelay/vodrelay/cmd/vodrelay/internal/programtest"
 	"github.com/vodrelay/vodrelay/pkg/config"
 	"github.com/vodrelay/vodrelay/pkg/emulator"
 )
@@ -105,7 +106,7 @@ func TestPlantedSecretsAreNowhere(t *testing.T) {
 		_, _ = fmt.Fprintf(w, "I do not like %s with %v and %s", r.URL, r.Header, r.Header.Get("X-Planted"))
 	}))
 	t.Cleanup(echo.Close)
-	dead := freeAddress(t)
+	dead := programtest.FreeAddress(t)
 	at := func(base string) string {
 		u, err := url.Parse(base)
 		require.NoError(t, err)
@@ -133,7 +134,7 @@ func TestPlantedSecretsAreNowhere(t *testing.T) {
 	keys := secretKeys(t)
 	delete(keys, "vod.proxy") // these two have a test of their own
 	delete(keys, "store.url")
-	address := freeAddress(t)
+	address := programtest.FreeAddress(t)
 	whole := document{
 		"sources":  []string{"pull", "callback"},
 		"vod":      document{"credentials": document{"provider": "static", "secret_id": emulator.DefaultSecretID}},
@@ -224,7 +225,7 @@ func requireClean(t *testing.T, what, text string) {
 func TestPlantedSecretsOnTheWayToVOD(t *testing.T) {
 	t.Parallel()
 	_, environ := startEmulator(t, emulator.Options{})
-	dead := freeAddress(t)
+	dead := programtest.FreeAddress(t)
 	for _, proxy := range []string{"http", "https", "socks5"} {
 		for _, database := range []string{"postgres://user:" + canary + "@" + dead + "/db?application_name=" + canary, "host=/nowhere user=u dbname=d password=" + canary} {
 			d := configured(t, append(environ, "VODRELAY_VOD_PROXY="+proxy+"://user:"+canary+"@"+dead, "VODRELAY_STORE_URL="+database,

@@ -15,6 +15,8 @@ import (
 
 	amqp "github.com/rabbitmq/amqp091-go"
 	"github.com/stretchr/testify/require"
+
+	"github.com/vodrelay/vodrelay/cmd/vodrelay/internal/programtest"
 )
 
 // startRabbitMQ starts a node that ends with the test, and returns its address and what runs rabbitmqctl.
@@ -31,15 +33,15 @@ func startRabbitMQ(t *testing.T) (address string, ctl func(args ...string)) {
 	dir, err := os.MkdirTemp("", "rb") // short, for the node's sockets
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	address = freeAddress(t)
+	address = programtest.FreeAddress(t)
 	port := func(address string) string { _, port, _ := net.SplitHostPort(address); return port }
-	registry := port(freeAddress(t))
+	registry := port(programtest.FreeAddress(t))
 	conf := filepath.Join(dir, "rabbitmq.conf")
 	require.NoError(t, os.WriteFile(conf, fmt.Appendf(nil, "listeners.tcp.1 = %s\nlog.console = true\nlog.file = false\ndisk_free_limit.absolute = 1MB\n", address), 0o600))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "plugins"), []byte("[]."), 0o600))
 	environ := []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "LC_ALL=C.UTF-8", "RUNNING_UNDER_SYSTEMD=true",
-		"RABBITMQ_NODENAME=stop" + port(address) + "@localhost", "RABBITMQ_DIST_PORT=" + port(freeAddress(t)),
+		"RABBITMQ_NODENAME=stop" + port(address) + "@localhost", "RABBITMQ_DIST_PORT=" + port(programtest.FreeAddress(t)),
 		"ERL_EPMD_PORT=" + registry, "ERL_EPMD_ADDRESS=127.0.0.1", "RABBITMQ_CONF_ENV_FILE=" + filepath.Join(dir, "none"),
 		"RABBITMQ_CONFIG_FILE=" + conf, "RABBITMQ_ENABLED_PLUGINS_FILE=" + filepath.Join(dir, "plugins"),
 		"RABBITMQ_MNESIA_BASE=" + filepath.Join(dir, "mnesia"), "RABBITMQ_LOG_BASE=" + filepath.Join(dir, "log"),

@@ -18,6 +18,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/vodrelay/vodrelay/cmd/vodrelay/internal/programtest"
 	"github.com/vodrelay/vodrelay/pkg/callback"
 	"github.com/vodrelay/vodrelay/pkg/emulator"
 )
@@ -95,7 +96,7 @@ func TestStrangersDoNotKeepTheReceiverFromAnybody(t *testing.T) {
 			t.Parallel()
 			_, environ := startEmulator(t, emulator.Options{})
 			environ = slices.DeleteFunc(environ, func(v string) bool { return strings.HasPrefix(v, "TENCENTCLOUD_") })
-			dir, listen := t.TempDir(), freeAddress(t)
+			dir, listen := t.TempDir(), programtest.FreeAddress(t)
 			d := startDaemon(t, environ, fmt.Sprintf("sources: [callback]\ncallback: {listen: %q, path: /vod, sign_key: %s, allow: [127.0.0.1]}\nstore: {path: %q}\nsinks: [{type: file, path: %q}]\n",
 				listen, key, filepath.Join(dir, "s.db"), filepath.Join(dir, "events.jsonl")))
 			crowd(t, 1200, c.from, listen, c.hold)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/vodrelay/vodrelay/cmd/vodrelay/internal/programtest"
 	"github.com/vodrelay/vodrelay/pkg/emulator"
 	"github.com/vodrelay/vodrelay/pkg/relay"
 )
@@ -45,7 +46,7 @@ func TestAReaderOfTheLogThatStopsReading(t *testing.T) {
 	dir := t.TempDir()
 	out := filepath.Join(dir, "events.jsonl")
 	d := startDaemonWith(t, environ, fmt.Sprintf("log: {level: debug}\nsinks:\n  - {name: a, type: file, path: %s}\n"+
-		"  - {name: gone, type: webhook, url: http://%s, retry: {max_attempts: 1}}\n", out, freeAddress(t)), stuckLog(t))
+		"  - {name: gone, type: webhook, url: http://%s, retry: {max_attempts: 1}}\n", out, programtest.FreeAddress(t)), stuckLog(t))
 	const events = 60
 	ticker := time.NewTicker(time.Second / 20)
 	defer ticker.Stop()

@@ -17,6 +17,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/vodrelay/vodrelay/cmd/vodrelay/internal/programtest"
 	"github.com/vodrelay/vodrelay/pkg/emulator"
 )
 
@@ -113,7 +114,7 @@ func TestADrainOfTheWrongApplicationIsNotEmpty(t *testing.T) {
 func TestAReceiverTakesEachFormOfSignature(t *testing.T) {
 	t.Parallel()
 	_, environ := startEmulator(t, emulator.Options{})
-	dir, listen := t.TempDir(), freeAddress(t)
+	dir, listen := t.TempDir(), programtest.FreeAddress(t)
 	out := filepath.Join(dir, "events.jsonl")
 	d := startDaemon(t, append(environ, signKeyVariable+"=abc123"), fmt.Sprintf("sources: [callback]\ncallback: {listen: %q, path: /vod}\nstore: {path: %q}\nsinks: [{type: file, path: %q}]\n",
 		listen, filepath.Join(dir, "s.db"), out))

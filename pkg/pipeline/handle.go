@@ -32,7 +32,7 @@ type Pipeline struct {
 	onDead    func(sink string, e event.Event, err error)
 	// onUnrouted is told the type of an event that no sink wants.
 	onUnrouted func(eventType string)
-	// onUnwanted is told the sink whose condition does not want the event of a parcel any more.
+	// onUnwanted gets the sink whose condition does not want the event of a parcel any more.
 	onUnwanted func(sink string)
 	observe    func(sink string, d time.Duration, err error)
 

@@ -74,7 +74,7 @@ inline dispatch() {
 	:: all_sinks(e, IS_ACCEPTED) -> settle()
 	:: all_sinks(e, TRIED) && some_sink(e, IS_ERR) -> park(); settle()
 	:: all_sinks(e, TRIED) && some_sink(e, IS_ERR) && trouble > 0 -> trouble--; unsettled()         /* it cannot be stored */
-	:: all_sinks(e, TRIED) && some_sink(e, IS_ERR) && trouble > 0 -> trouble--; park(); unsettled() /* it is, and nobody is told */
+	:: all_sinks(e, TRIED) && some_sink(e, IS_ERR) && trouble > 0 -> trouble--; park(); unsettled() /* it is, and nobody hears of it */
 #if SINKS == 2
 	:: all_sinks(e, IS_ERR) && trouble > 0 -> trouble--; park_one(0); unsettled()
 	:: all_sinks(e, IS_ERR) && trouble > 0 -> trouble--; park_one(1); unsettled()

@@ -5,23 +5,20 @@
 package hostile
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
+	"github.com/vodrelay/vodrelay/cmd/vodrelay/internal/programtest"
 	"github.com/vodrelay/vodrelay/pkg/emulator"
 )
 
@@ -30,32 +27,7 @@ const (
 	patient = 60 * time.Second // what a step may take on a busy machine
 )
 
-// binary is the program as a user builds it.
-var binary = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "vodrelay-hostile")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "vodrelay")
-	if out, err := exec.Command("go", "build", "-o", path, "github.com/vodrelay/vodrelay/cmd/vodrelay").CombinedOutput(); err != nil {
-		return "", errors.New(string(out))
-	}
-	return path, nil
-})
-
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if path, err := binary(); err == nil {
-		_ = os.RemoveAll(filepath.Dir(path))
-	}
-	if code == 0 {
-		if err := goleak.Find(); err != nil {
-			_, _ = os.Stderr.WriteString(err.Error())
-			code = 1
-		}
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { programtest.Main(m) }
 
 // world is a queue, and where a relay of it keeps its things.
 type world struct {
@@ -67,20 +39,13 @@ type world struct {
 
 func newWorld(t *testing.T, opts emulator.Options) *world {
 	t.Helper()
-	w := &world{t: t, cloud: emulator.New(opts), dir: t.TempDir()}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	ended := make(chan error, 1)
-	go func() { ended <- w.cloud.Serve(listener) }()
-	t.Cleanup(func() {
-		w.cloud.Close()
-		require.NoError(t, <-ended)
-	})
+	server, url := programtest.Emulator(t, opts)
+	w := &world{t: t, cloud: server, dir: t.TempDir()}
 	w.environ = []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + w.dir,
 		"TENCENTCLOUD_SECRET_ID=" + emulator.DefaultSecretID,
 		"TENCENTCLOUD_SECRET_KEY=" + emulator.DefaultSecretKey,
-		"VODRELAY_VOD_ENDPOINT=http://" + listener.Addr().String(),
+		"VODRELAY_VOD_ENDPOINT=" + url,
 		fmt.Sprint("VODRELAY_VOD_SUB_APP_IDS=", testApp),
 	}
 	return w
@@ -100,9 +65,7 @@ func (w *world) run(config string, args ...string) *process {
 // start starts a command.
 func (w *world) start(args ...string) *process {
 	w.t.Helper()
-	path, err := binary()
-	require.NoError(w.t, err)
-	p := &process{t: w.t, cmd: exec.Command(path, args...)}
+	p := &process{t: w.t, cmd: exec.Command(programtest.Path(w.t), args...)}
 	p.cmd.Env, p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr = w.environ, w.dir, &p.stdout, &p.stderr
 	require.NoError(w.t, p.cmd.Start())
 	w.t.Cleanup(func() {
@@ -122,7 +85,7 @@ func (w *world) start(args ...string) *process {
 type process struct {
 	t              *testing.T
 	cmd            *exec.Cmd
-	stdout, stderr buffer
+	stdout, stderr programtest.Buffer
 }
 
 // stop ends a daemon as systemd does.
@@ -164,21 +127,4 @@ func (p *process) peak() int {
 func (p *process) eventually(what string, ok func() bool) {
 	p.t.Helper()
 	require.Eventually(p.t, ok, patient, 10*time.Millisecond, what)
-}
-
-type buffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }

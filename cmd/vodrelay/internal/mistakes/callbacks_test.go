@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/vodrelay/vodrelay/cmd/vodrelay/internal/programtest"
 	"github.com/vodrelay/vodrelay/pkg/emulator"
 )
 
@@ -17,7 +18,7 @@ const signKey = "abcdefghij0123456789"
 func posted(w *world) {
 	toSite(w)
 	w.notPulled = true
-	w.callback = freeAddress(w.t)
+	w.callback = programtest.FreeAddress(w.t)
 	w.text = fmt.Sprintf("sources: [pull, callback]\ncallback: {listen: %q, path: /vod, sign_key: %s}\n", w.callback, signKey) + w.text
 	require.NoError(w.t, w.cloud.SetMode(app, emulator.ModePush))
 	w.notify("http://"+w.callback+"/vod", signKey)

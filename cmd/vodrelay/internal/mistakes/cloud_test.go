@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/vodrelay/vodrelay/cmd/vodrelay/internal/programtest"
 	"github.com/vodrelay/vodrelay/pkg/emulator"
 )
 
@@ -86,7 +87,7 @@ var cloud = []mistake{
 	{name: "VOD: vodrelay mode sideways", says: `"sideways": write pull or push`, make: run("mode", "sideways"), code: 2, spares: true},
 	{name: "VOD: vodrelay mode for an application that is not there", says: `what to do: check vod.sub_app_ids`, make: run("mode", "pull", "--sub-app-ids", "1500000009"), code: 78, spares: true},
 	{name: "VOD: another application that has no events", make: each(func(w *world) { w.replace("sub_app_ids: [1500000001]", "sub_app_ids: [1500000002]") }, func(w *world) { w.halt(); w.launch() }), fix: again},
-	{name: "VOD: an endpoint that nobody listens on", shows: `pull: … connection refused: check vod.endpoint and the firewall`, make: endpointAt(func(w *world) string { return "http://" + freeAddress(w.t) }), fix: again},
+	{name: "VOD: an endpoint that nobody listens on", shows: `pull: … connection refused: check vod.endpoint and the firewall`, make: endpointAt(func(w *world) string { return "http://" + programtest.FreeAddress(w.t) }), fix: again},
 	{name: "VOD: an endpoint that does not exist", shows: `pull: … host vod.nowhere.invalid does not exist: check vod.endpoint`, make: endpointAt(func(*world) string { return "http://vod.nowhere.invalid" }), fix: again},
 	{name: "VOD: https where there is http", shows: `pull: … the server does not speak TLS: check vod.endpoint: correct the port, or write http://`, make: endpointAt(func(w *world) string { return "https" + w.endpointText()[4:] }), fix: again},
 	{name: "VOD: an endpoint that is a web page", shows: `pull: … the reply is not valid JSON (text/html): something on the way answers in the API's place: check vod.endpoint`, make: endpointAt(serving(func(rw http.ResponseWriter, _ *http.Request) {
@@ -97,7 +98,7 @@ var cloud = []mistake{
 	{name: "VOD: an endpoint with a path", says: `has more than scheme, host and port, write for example https://vod.tencentcloudapi.com`, make: restart("\", sub_app_ids", "/v2\", sub_app_ids"), code: 78},
 	{name: "VOD: the port of Redis", shows: `pull: … the connection was closed without a reply: if it lasts, something else than the VOD API listens there: check vod.endpoint`, make: endpointAt(func(w *world) string { return "http://" + w.servers.redis().Options().Addr }), fix: again},
 	{name: "VOD: a proxy that is not there", shows: `pull: … the proxy 127.0.0.1: … connection refused: check vod.proxy`, make: func(w *world) {
-		w.replace("vod: {", "vod: {proxy: \"http://"+freeAddress(w.t)+"\", ")
+		w.replace("vod: {", "vod: {proxy: \"http://"+programtest.FreeAddress(w.t)+"\", ")
 		w.halt()
 		w.spawn()
 	}, fix: again},

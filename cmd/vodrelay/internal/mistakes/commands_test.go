@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/vodrelay/vodrelay/cmd/vodrelay/internal/programtest"
 )
 
 // dead is a world with dead letters: the events that came first, and those of the action.
@@ -56,7 +58,9 @@ var commands = []mistake{
 	{name: "command: a configuration that is not there", says: `/nowhere/vodrelay.yaml: the configuration file cannot be read: no such file or directory`, make: run("check", "-c", "/nowhere/vodrelay.yaml"), code: 78, spares: true},
 	{name: "command: --set of an unknown key", says: `vod.rate_limt: unknown key: did you mean vod.rate_limit?`, make: run("check", "--set", "vod.rate_limt=1"), code: 78, spares: true},
 	{name: "command: --set without a value", says: `vod.rate_limit: has no value: write --set vod.rate_limit=VALUE`, make: run("check", "--set", "vod.rate_limit"), code: 78, spares: true},
-	{name: "command: send to a URL where nobody is", says: `line 1: not accepted: connection: … connection refused`, make: each(notification, func(w *world) { w.command("send", "{dir}/n.jsonl", "--to", "http://"+freeAddress(w.t), "--tries", "1") }), code: 1, spares: true},
+	{name: "command: send to a URL where nobody is", says: `line 1: not accepted: connection: … connection refused`, make: each(notification, func(w *world) {
+		w.command("send", "{dir}/n.jsonl", "--to", "http://"+programtest.FreeAddress(w.t), "--tries", "1")
+	}), code: 1, spares: true},
 	{name: "command: send without a scheme", says: `--to: … write https://host/path or http://host:port/path`, make: each(notification, run("send", "{dir}/n.jsonl", "--to", "example.com/vod")), code: 2, spares: true},
 	{name: "command: send of a file that is not there", says: `none: no such file or directory`, make: run("send", "{dir}/none", "--to", "http://127.0.0.1:1"), code: 2, spares: true},
 	{name: "command: send of a file that is no JSON", says: `line 1: is not a JSON object`, make: each(write("n.jsonl", "hello\n"), func(w *world) { w.command("send", "{dir}/n.jsonl", "--to", w.endpoint.URL) }), code: 1, spares: true},
@@ -94,7 +98,7 @@ var parcels = []mistake{
 	{name: "parcels: an import of another file", says: `line 1: is not a parcel as vodrelay parcels export writes it`, make: each(dead, run("parcels", "import", "{dir}/vodrelay.yaml")), code: 1, fix: lively},
 	{name: "parcels: an import of a file that is not there", says: `none: no such file or directory`, make: each(dead, run("parcels", "import", "{dir}/none")), code: 1, fix: lively},
 	{name: "parcels: the store of another configuration", says: `there is no store at /nowhere/s.db`, make: each(dead, run("parcels", "list", "--set", "store.path=/nowhere/s.db")), code: 78, fix: lively},
-	{name: "parcels: the address of another admin server", says: `3 shown; in all 0 waiting, 3 dead`, make: each(dead, func(w *world) { w.command("parcels", "list", "--set", "admin.listen="+freeAddress(w.t)) }), code: 0, fix: lively},
+	{name: "parcels: the address of another admin server", says: `3 shown; in all 0 waiting, 3 dead`, make: each(dead, func(w *world) { w.command("parcels", "list", "--set", "admin.listen="+programtest.FreeAddress(w.t)) }), code: 0, fix: lively},
 	{name: "parcels: all are dropped", says: `3 parcels are deleted`, make: each(dead, run("parcels", "drop", "--all", "--yes")), code: 0, fix: nothing, misses: map[string]int{"site": batch}},
 	{name: "parcels: they are exported, dropped and imported", says: `3 parcels are deleted`, make: each(dead, exported, run("parcels", "drop", "--all", "--yes")), code: 0, fix: each(run("parcels", "import", "{dir}/parcels.jsonl"), lively)},
 }

@@ -3,49 +3,31 @@
 package mistakes
 
 import (
-	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
-)
 
-// binary is the program as a user builds it, made once.
-var binary = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "vodrelay-mistakes")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "vodrelay")
-	out, err := exec.Command("go", "build", "-o", path, "../..").CombinedOutput()
-	if err != nil {
-		return "", errors.New(string(out))
-	}
-	return path, nil
-})
+	"github.com/vodrelay/vodrelay/cmd/vodrelay/internal/programtest"
+)
 
 // process is vodrelay in a process of its own.
 type process struct {
 	t              *testing.T
 	cmd            *exec.Cmd
-	stdout, stderr *buffer
+	stdout, stderr *programtest.Buffer
 	done           chan struct{}
 }
 
 func start(t *testing.T, environ []string, dir string, args ...string) *process {
 	t.Helper()
-	path, err := binary()
-	require.NoError(t, err)
-	p := &process{t: t, cmd: exec.Command(path, args...), stdout: &buffer{}, stderr: &buffer{}, done: make(chan struct{})}
+	p := &process{t: t, cmd: exec.Command(programtest.Path(t), args...), stdout: &programtest.Buffer{}, stderr: &programtest.Buffer{}, done: make(chan struct{})}
 	p.cmd.Env, p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr = environ, dir, p.stdout, p.stderr
 	require.NoError(t, p.cmd.Start())
 	go func() { defer close(p.done); _ = p.cmd.Wait() }()
@@ -79,24 +61,6 @@ func (p *process) wait() int {
 		require.Fail(p.t, "it still runs", "%v", p.cmd.Args)
 		return 0
 	}
-}
-
-// buffer is what a process prints.
-type buffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }
 
 // plain is a log in which each line of JSON is "level message; key=value; ..." with error and hint last.

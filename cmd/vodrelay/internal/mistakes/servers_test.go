@@ -20,6 +20,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/vodrelay/vodrelay/cmd/vodrelay/internal/programtest"
 	"github.com/vodrelay/vodrelay/pkg/store/pgtest"
 )
 
@@ -78,7 +79,7 @@ func startRedis(t *testing.T) *redis.Client {
 	t.Helper()
 	path, err := exec.LookPath("redis-server")
 	need(t, err == nil, "redis-server")
-	address := freeAddress(t)
+	address := programtest.FreeAddress(t)
 	_, port, err := net.SplitHostPort(address)
 	require.NoError(t, err)
 	serve(t, exec.Command(path, "--port", port, "--bind", "127.0.0.1", "--dir", scratch(t), "--save", "", "--databases", "2"))
@@ -92,9 +93,9 @@ func startRabbitMQ(t *testing.T) string {
 	t.Helper()
 	found, _ := filepath.Glob("/usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin/rabbitmq-server")
 	need(t, len(found) > 0, "rabbitmq-server")
-	dir, address := scratch(t), freeAddress(t)
+	dir, address := scratch(t), programtest.FreeAddress(t)
 	port := func(address string) string { _, port, _ := net.SplitHostPort(address); return port }
-	registry := port(freeAddress(t))
+	registry := port(programtest.FreeAddress(t))
 	path := func(name string) string { return filepath.Join(dir, name) }
 	require.NoError(t, os.WriteFile(path("rabbitmq.conf"), fmt.Appendf(nil, "listeners.tcp.1 = %s\nlog.console = true\nlog.file = false\ndisk_free_limit.absolute = 1MB\n", address), 0o600))
 	require.NoError(t, os.WriteFile(path("plugins"), []byte("[]."), 0o600))
@@ -102,7 +103,7 @@ func startRabbitMQ(t *testing.T) string {
 	node := exec.Command(found[0])
 	node.Env = []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "LC_ALL=C.UTF-8", "RUNNING_UNDER_SYSTEMD=true",
-		"RABBITMQ_NODENAME=mistakes" + port(address) + "@localhost", "RABBITMQ_DIST_PORT=" + port(freeAddress(t)),
+		"RABBITMQ_NODENAME=mistakes" + port(address) + "@localhost", "RABBITMQ_DIST_PORT=" + port(programtest.FreeAddress(t)),
 		"ERL_EPMD_PORT=" + registry, "ERL_EPMD_ADDRESS=127.0.0.1", "RABBITMQ_CONF_ENV_FILE=" + path("none"),
 		"RABBITMQ_CONFIG_FILE=" + path("rabbitmq.conf"), "RABBITMQ_ENABLED_PLUGINS_FILE=" + path("plugins"),
 		"RABBITMQ_MNESIA_BASE=" + path("mnesia"), "RABBITMQ_LOG_BASE=" + path("log"), "RABBITMQ_PID_FILE=" + path("pid"),

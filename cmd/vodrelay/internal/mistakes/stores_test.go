@@ -11,6 +11,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	_ "modernc.org/sqlite"
+
+	"github.com/vodrelay/vodrelay/cmd/vodrelay/internal/programtest"
 )
 
 // copied copies a file of the world.
@@ -80,7 +82,7 @@ var stores = []mistake{
 	{name: "store: a directory takes its place at a restart", says: `s.db is not a regular file`, make: each(stopped, move("s.db", "kept"), directory("s.db"), started), code: 78, fix: each(removed("s.db"), move("kept", "s.db"), restore)},
 	{name: "store: a text takes its place at a restart", says: `s.db is not an SQLite database`, make: each(stopped, move("s.db", "kept"), write("s.db", strings.Repeat("no database\n", 1000)), started), code: 78, fix: each(move("kept", "s.db"), restore)},
 	{name: "store: a newer vodrelay has used it", says: `has tables of version 99, this program knows up to`, make: each(stopped, inSQLite("UPDATE vodrelay_schema SET version = 99"), started), code: 78, fix: each(inSQLite("UPDATE vodrelay_schema SET version = 2"), restore)},
-	{name: "store: a second daemon on it", says: `what to do: stop the other vodrelay (fuser -v … or give this one another path`, make: func(w *world) { w.command("run", "--set", "admin.listen="+freeAddress(w.t)) }, code: 1, spares: true},
+	{name: "store: a second daemon on it", says: `what to do: stop the other vodrelay (fuser -v … or give this one another path`, make: func(w *world) { w.command("run", "--set", "admin.listen="+programtest.FreeAddress(w.t)) }, code: 1, spares: true},
 	{name: "store: a drain beside the daemon", says: `what to do: stop the other vodrelay`, make: run("drain", "--quiet-for", "0"), code: 1, spares: true},
 	{name: "store: another path at a restart", make: each(answers(503), parked, stopped, func(w *world) { w.replace("s.db", "other.db") }, accept, launched), fix: again},
 	{name: "store: none beside a path at a restart", says: "store.path: … is used by driver sqlite only: remove it, or set driver: sqlite", make: restart("store: {", "store: {driver: none, "), code: 78},

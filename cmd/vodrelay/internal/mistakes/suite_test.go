@@ -13,7 +13,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
+
+	"github.com/vodrelay/vodrelay/cmd/vodrelay/internal/programtest"
 )
 
 // mistake is one entry: what a person does wrong while vodrelay runs, what vodrelay says, and what puts it right. The
@@ -58,7 +59,7 @@ func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", atOnce); err != nil {
 		panic(err)
 	}
-	goleak.VerifyTestMain(m)
+	programtest.Main(m)
 }
 
 // tables are all entries.

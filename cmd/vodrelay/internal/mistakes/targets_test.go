@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// endpoint is what a webhook posts to. It accepts everything until it is told otherwise.
+// endpoint is what a webhook posts to. It accepts everything until that is changed.
 type endpoint struct {
 	*httptest.Server
 	mu      sync.Mutex

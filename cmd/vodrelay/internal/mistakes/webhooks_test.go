@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/vodrelay/vodrelay/cmd/vodrelay/internal/programtest"
 )
 
 // accept has the webhook accept again.
@@ -107,7 +109,7 @@ var webhooks = []mistake{
 		w.endpoint.answer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-w.t.Context().Done() }))
 	}, edit("type: webhook", "type: webhook, timeout: 500ms")), fix: accept},
 	{name: "webhook: a host that does not exist", shows: `host "nowhere.invalid" is not known: check the host in url, and DNS`, make: elsewhere(func(*world) string { return "http://nowhere.invalid/vod" })},
-	{name: "webhook: a port that nobody listens on", shows: `connection refused: nothing listens there: start the endpoint, or correct the host and port in url`, make: elsewhere(func(w *world) string { return "http://" + freeAddress(w.t) })},
+	{name: "webhook: a port that nobody listens on", shows: `connection refused: nothing listens there: start the endpoint, or correct the host and port in url`, make: elsewhere(func(w *world) string { return "http://" + programtest.FreeAddress(w.t) })},
 	{name: "webhook: the port of Redis", shows: `it closed the connection without an answer`, make: elsewhere(func(w *world) string { return "http://" + w.servers.redis().Options().Addr })},
 	{name: "webhook: https where there is http", shows: `it does not speak TLS: write http:// in url, or correct the port`, make: edit(`url: "http://`, `url: "https://`)},
 	{name: "webhook: http where there is https", shows: `wants TLS: write https:// in url`, make: func(w *world) {
@@ -117,7 +119,7 @@ var webhooks = []mistake{
 	{name: "webhook: a certificate that has expired", shows: `its certificate has expired or is not yet valid: renew it`, make: toTLS("127.0.0.1", -time.Hour, true)},
 	{name: "webhook: a certificate of another host", shows: `its certificate is for another host: correct the host in url, or set tls.server_name`, make: toTLS("example.com", time.Hour, true)},
 	{name: "webhook: a certificate that nobody signed", shows: `its certificate is signed by an unknown authority: set tls.ca_file`, make: toTLS("127.0.0.1", time.Hour, false)},
-	{name: "webhook: a proxy that is not there", shows: `the proxy http://127.0.0.1: … connection refused: check proxy, or HTTPS_PROXY and HTTP_PROXY in the environment`, make: func(w *world) { edit("type: webhook", "type: webhook, proxy: http://"+freeAddress(w.t))(w) }},
+	{name: "webhook: a proxy that is not there", shows: `the proxy http://127.0.0.1: … connection refused: check proxy, or HTTPS_PROXY and HTTP_PROXY in the environment`, make: func(w *world) { edit("type: webhook", "type: webhook, proxy: http://"+programtest.FreeAddress(w.t))(w) }},
 	{name: "webhook: a secret file that is deleted", shows: `secret_file: … no such file or directory: let the user that runs vodrelay read the file`, make: func(w *world) {
 		write("secret", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")(w)
 		edit("type: webhook", "type: webhook, secret_file: {dir}/secret")(w)

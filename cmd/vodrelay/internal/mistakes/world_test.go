@@ -7,14 +7,11 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -25,6 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kfake"
 
+	"github.com/vodrelay/vodrelay/cmd/vodrelay/internal/programtest"
 	"github.com/vodrelay/vodrelay/pkg/admin"
 	"github.com/vodrelay/vodrelay/pkg/emulator"
 	"github.com/vodrelay/vodrelay/pkg/event"
@@ -91,19 +89,15 @@ type result struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, dir: t.TempDir(), admin: freeAddress(t)}
-	w.cloud = emulator.New(emulator.Options{Hold: time.Second, Lease: 3 * time.Second, SubAppIDs: []uint64{app, app + 1}})
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	ended := make(chan error, 1)
-	go func() { ended <- w.cloud.Serve(listener) }()
-	t.Cleanup(func() { w.cloud.Close(); require.NoError(t, <-ended) })
+	w := &world{t: t, dir: t.TempDir(), admin: programtest.FreeAddress(t)}
+	var url string
+	w.cloud, url = programtest.Emulator(t, emulator.Options{Hold: time.Second, Lease: 3 * time.Second, SubAppIDs: []uint64{app, app + 1}})
 	w.environ = []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + w.dir,
 		"TENCENTCLOUD_SECRET_ID=" + emulator.DefaultSecretID, "TENCENTCLOUD_SECRET_KEY=" + emulator.DefaultSecretKey,
 	}
 	w.text = fmt.Sprintf("vod: {endpoint: %q, sub_app_ids: [%d]}\nadmin: {listen: %q}\nstore: {path: %q}\nsinks:\n",
-		"http://"+listener.Addr().String(), app, w.admin, w.path("s.db"))
+		url, app, w.admin, w.path("s.db"))
 	return w
 }
 
@@ -336,24 +330,4 @@ func (w *world) confirmed() {
 	w.eventually("every event is confirmed", func() bool {
 		return w.notPulled || !slices.ContainsFunc(w.published, func(e published) bool { return !w.cloud.Confirmed(e.number) })
 	})
-}
-
-// given are the addresses that freeAddress has returned.
-var given sync.Map
-
-// freeAddress is one that nobody listens on, with a port below those that the system gives to connections.
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	for range 1000 {
-		address := fmt.Sprintf("127.0.0.1:%d", 10_000+rand.N(20_000))
-		if _, taken := given.LoadOrStore(address, true); taken {
-			continue
-		}
-		if l, err := net.Listen("tcp", address); err == nil {
-			require.NoError(t, l.Close())
-			return address
-		}
-	}
-	require.Fail(t, "no address is free")
-	return ""
 }
